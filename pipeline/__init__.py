@@ -1,0 +1,29 @@
+"""Barkery: tables of text to datasets of speech, on Suno's Bark."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.bark.stage import Sampling
+    from pipeline.bark.synthesize import Bark, Result
+    from pipeline.bark.text import SegmentLimits
+    from pipeline.bark.voice import HistoryPrompt
+
+__version__ = "0.1.0"
+__all__ = ["Bark", "HistoryPrompt", "Result", "Sampling", "SegmentLimits", "__version__"]
+
+HOMES = {
+    "Bark": "pipeline.bark.synthesize",
+    "Result": "pipeline.bark.synthesize",
+    "HistoryPrompt": "pipeline.bark.voice",
+    "Sampling": "pipeline.bark.stage",
+    "SegmentLimits": "pipeline.bark.text",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first used: `barkery --help` need not wait for torch."""
+    from importlib import import_module
+
+    if name not in HOMES:
+        raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    return getattr(import_module(HOMES[name]), name)

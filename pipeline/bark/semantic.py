@@ -1,0 +1,96 @@
+"""Text to semantic tokens: one request per utterance.
+
+Source: suno-ai/bark `generation.py`, `generate_text_semantic`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import spec
+from pipeline.bark.stage import Done, Stats, Utterance
+from pipeline.engine.draw import Policy
+from pipeline.engine.engine import Engine, Program, Request
+from pipeline.engine.kv_cache import KVCache
+from pipeline.engine.noise import make_key
+from pipeline.errors import RowError
+from pipeline.model.gpt import GPT
+
+
+@dataclass(frozen=True)
+class SemanticTokens:
+    """tokens (S,) int64 at 49.9 Hz without EOS, and why they end: `eos`, `eos_p` or `length` (cut at the limit)."""
+
+    tokens: np.ndarray
+    stop: str
+
+
+def prompt_ids(utterance: Utterance, vocabulary: spec.Vocabulary) -> np.ndarray:
+    """[text 256 | history 256 | infer] -> (513,) int64: the model sums the first two, so 257 positions."""
+    assert utterance.text_ids is not None
+    text = np.full(spec.TEXT_LEN, vocabulary.text_pad_token)
+    text[: utterance.text_ids.size] = utterance.text_ids + vocabulary.text_encoding_offset
+    history = np.full(spec.SEMANTIC_HISTORY_LEN, vocabulary.semantic_pad_token)
+    if utterance.voice:
+        known = utterance.voice.semantic_history
+        history[: known.size] = known
+    return np.concatenate([text, history, [vocabulary.semantic_infer_token]])
+
+
+def program(utterance: Utterance, vocabulary: spec.Vocabulary) -> Program:
+    """The rules of the semantic stage, without a tensor: one request, ended by EOS or by the limit."""
+    sampling = utterance.sampling
+    policy = Policy(
+        key=make_key(utterance.seed, "semantic"),
+        temperature=sampling.semantic_temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        eos=sampling.allow_early_stop,
+        min_eos_p=sampling.min_eos_p,
+    )
+    # EOS is the id after the last semantic token; without early stop it can't be drawn at all
+    high = vocabulary.semantic_vocab_size + int(sampling.allow_early_stop)
+    ids = prompt_ids(utterance, vocabulary)
+    answer = yield Request(ids, sampling.max_semantic_tokens, ((0, high),), policy)
+    if not answer.tokens:
+        raise RowError("no_speech", "the model ended before its first token: try another seed, voice or text")
+    return SemanticTokens(np.array(answer.tokens), answer.stop)
+
+
+class SemanticStage:
+    """The semantic transformer in its slots."""
+
+    def __init__(self, model: GPT, vocabulary: spec.Vocabulary, slots: int, device: torch.device, dtype: torch.dtype):
+        self.vocabulary = vocabulary
+        self.engine = make_engine(model, slots, spec.BLOCK_SIZE, device, dtype)
+
+    def submit(self, utterance: Utterance, x: Any, done: Done) -> None:
+        self.engine.submit(program(utterance, self.vocabulary), done)
+
+    def step(self) -> bool:
+        return self.engine.step()
+
+    @property
+    def stats(self) -> Stats:
+        return engine_stats(self.engine)
+
+
+def make_engine(model: GPT, slots: int, positions: int, device: torch.device, dtype: torch.dtype) -> Engine:
+    """An engine with its cache, on one device."""
+    config = model.config
+    cache = KVCache(
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        head_width=config.n_embd // config.n_head,
+        slots=slots,
+        positions=positions,
+        dtype=dtype,
+        device=device,
+    )
+    return Engine(model.to(device, dtype), cache, device)
+
+
+def engine_stats(engine: Engine) -> Stats:
+    return Stats(engine.tokens, engine.busy_slot_steps, engine.steps * engine.cache.slots)

@@ -1,0 +1,207 @@
+"""All four stages in one process: the Python front door, on the same stage objects as the Ray pools."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline import spec
+from pipeline.bark.build import BUILDERS, load_text_encoder, pick_device, pick_dtype, pick_slots
+from pipeline.bark.semantic import SemanticTokens
+from pipeline.bark.stage import MAX_SEED, Sampling, Stage, Utterance, run
+from pipeline.bark.text import SegmentLimits
+from pipeline.bark.voice import HistoryPrompt, load_voice
+from pipeline.engine.noise import make_key
+from pipeline.errors import ConfigError, RowError
+from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.hub import resolve
+
+Voice = str | Path | HistoryPrompt
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one text became. All arrays are empty where `error` is set."""
+
+    text: str
+    seed: int
+    semantic: np.ndarray  # (S,) int64, 49.9 Hz
+    coarse: np.ndarray  # (2, F) int64 codes, 75 Hz
+    fine: np.ndarray  # (8, F) int64 codes, the first two are `coarse`
+    audio: np.ndarray  # (N,) float32 samples at 24 kHz, N = 320 F, not clipped
+    stop: str  # `eos`, `eos_p`, `length` (cut at max_semantic_tokens), or `error`
+    error: RowError | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return self.audio.size / spec.SAMPLE_RATE
+
+    def as_voice(self) -> HistoryPrompt:
+        """This utterance as a voice for others."""
+        return HistoryPrompt(self.semantic, self.coarse, self.fine)
+
+    def save_voice(self, path: str | Path) -> None:
+        """Write this utterance as a voice file (`.npz`, Suno's format)."""
+        self.as_voice().save(path)
+
+
+class Bark:
+    """A loaded Bark. Make one with `Bark.load`."""
+
+    def __init__(self, stages: dict[str, Stage], checkpoint: Checkpoint, tokenizer: str | None = None):
+        self.stages = stages
+        self.checkpoint = checkpoint
+        self.encoder = load_text_encoder(checkpoint, tokenizer)
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        tokenizer: str | None = None,
+        slots: int | None = None,
+    ) -> "Bark":
+        """Load a checkpoint: a local folder in either published layout, or a hub id.
+
+        Args:
+            name_or_path: folder, or hub id such as `suno/bark-small`.
+            device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
+            dtype: `auto` (float32 on a CPU, bfloat16 on CUDA), `float32`, `bfloat16`, `float16`. The codec stays float32.
+            revision: commit, tag or branch of a hub id; pin a commit for results that last.
+            tokenizer: folder or hub id; by default the checkpoint's own, else bert-base-multilingual-cased.
+            slots: utterances decoded side by side, a multiple of 4; each costs its KV cache.
+
+        Raises:
+            CheckpointError: the model can't be found, read, or is not a Bark.
+        """
+        checkpoint = Checkpoint(resolve(str(name_or_path), revision))
+        on, kind = pick_device(device), pick_dtype(dtype, device)
+        stages = {name: build(checkpoint, on, kind, pick_slots(slots, on)) for name, build in BUILDERS.items()}
+        return cls(stages, checkpoint, tokenizer)
+
+    def generate(
+        self,
+        texts: Sequence[str],
+        *,
+        voices: Sequence[Voice | None] | None = None,
+        seeds: Sequence[int | None] | None = None,
+        sampling: Sampling | Sequence[Sampling] | None = None,
+    ) -> list[Result]:
+        """One Bark pass per text; results in input order, each independent of what else is in the call.
+
+        Args:
+            texts: each at most 256 tokens; `say` splits longer ones.
+            voices: one per text: a preset name, a path or URL of an `.npz`, a HistoryPrompt, or None.
+            seeds: one per text; None draws one, which the result tells.
+            sampling: one for all, or one per text.
+
+        Raises:
+            RowError: a text or voice that can't be used. What fails later is told in that result's `error`.
+            ConfigError: lists of different lengths, or a seed out of range.
+        """
+        utterances = self._utterances(texts, voices, seeds, sampling)
+        spoken = run(self.stages["semantic"], utterances, [None] * len(utterances))
+        tokens = [s.tokens if isinstance(s, SemanticTokens) else s for s in spoken]
+        coarse = run(self.stages["coarse"], utterances, tokens)
+        fine = run(self.stages["fine"], utterances, coarse)
+        audio = run(self.stages["decode"], utterances, fine)
+        made = zip(texts, utterances, spoken, coarse, fine, audio, strict=True)
+        return [collect(text, utterance.seed, outputs) for text, utterance, *outputs in made]
+
+    def say(
+        self,
+        text: str,
+        *,
+        voice: Voice | None = None,
+        seed: int | None = None,
+        sampling: Sampling | None = None,
+        language: str | None = None,
+        limits: SegmentLimits | None = None,
+        pause_s: float = 0.25,
+    ) -> np.ndarray:
+        """A text of any length as (N,) float32 samples at 24 kHz: split, generated, joined with pauses.
+
+        Raises:
+            RowError: the text or voice can't be used, or a segment could not be generated.
+        """
+        segments = self.encoder.split(text, limits or SegmentLimits(), language)
+        seed = secrets.randbits(32) if seed is None else seed
+        results = self.generate(
+            segments,
+            voices=[voice] * len(segments),
+            seeds=[segment_seed(seed, i) for i in range(len(segments))],
+            sampling=sampling,
+        )
+        for result in results:
+            if result.error:
+                raise result.error
+        return join([result.audio for result in results], pause_s)
+
+    def _utterances(
+        self,
+        texts: Sequence[str],
+        voices: Sequence[Voice | None] | None,
+        seeds: Sequence[int | None] | None,
+        sampling: Sampling | Sequence[Sampling] | None,
+    ) -> list[Utterance]:
+        if isinstance(texts, str):
+            raise ConfigError("texts must be a list of texts, not one text")
+        count = len(texts)
+        voices = [None] * count if voices is None else voices
+        seeds = [None] * count if seeds is None else seeds
+        samplings = [sampling or Sampling()] * count if isinstance(sampling, Sampling | None) else sampling
+        for name, values in (("voices", voices), ("seeds", seeds), ("sampling", samplings)):
+            if isinstance(values, str) or len(values) != count:
+                raise ConfigError(f"{name} must be one per text: {len(values)} for {count} texts")
+        folder = self.checkpoint.folder
+        return [
+            Utterance(check_seed(seed), each, find_voice(voice, folder), self.encoder.encode(text))
+            for text, voice, seed, each in zip(texts, voices, seeds, samplings, strict=True)
+        ]
+
+
+def collect(text: str, seed: int, outputs: list) -> Result:  # type: ignore[type-arg]
+    """One text's outputs of the four stages; the first error, if any, has passed through the later stages."""
+    spoken, coarse, fine, audio = outputs
+    empty = Result(
+        text, seed, np.zeros(0, np.int64), np.zeros((2, 0), np.int64), np.zeros((8, 0), np.int64),
+        np.zeros(0, np.float32), "error",
+    )  # fmt: skip
+    if isinstance(audio, RowError):
+        return replace(empty, error=audio)
+    return replace(empty, semantic=spoken.tokens, coarse=coarse, fine=fine, audio=audio, stop=spoken.stop)
+
+
+def find_voice(voice: Voice | None, folder: Path) -> HistoryPrompt | None:
+    if voice is None or isinstance(voice, HistoryPrompt):
+        return voice
+    return load_voice(str(voice), folder)
+
+
+def check_seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbits(32)
+    if not 0 <= int(seed) <= MAX_SEED:
+        raise ConfigError(f"seed must be from 0 to 2^63 - 1, is {seed}")
+    return int(seed)
+
+
+def segment_seed(seed: int, segment: int) -> int:
+    """The first segment keeps the row's seed, so that a short text sounds the same however it is asked for."""
+    if segment == 0:
+        return seed
+    low, high = make_key("segment", seed, segment)
+    return (high << 32 | low) & MAX_SEED
+
+
+def join(clips: Sequence[np.ndarray], pause_s: float) -> np.ndarray:
+    """Clips one after another with silence between them -> (N,) float32."""
+    pause = np.zeros(round(pause_s * spec.SAMPLE_RATE), np.float32)
+    parts = [part for clip in clips for part in (pause, clip)][1:]
+    return np.concatenate(parts) if parts else pause[:0]

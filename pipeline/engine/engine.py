@@ -1,0 +1,165 @@
+"""Continuous batching over a fixed set of slots: schedule, run, postprocess.
+
+The engine knows requests of token ids; it has never heard of text, audio or Ray. The model and the cache are
+handed in. An utterance is a program: a generator that yields requests, is sent the answers, and returns its
+result. A slot is given to the next request at once, whichever utterance it belongs to.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.engine.draw import Policy, draw
+from pipeline.engine.kv_cache import KVCache
+from pipeline.errors import RowError
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prefill and up to `num_steps` tokens.
+
+    `prompt` None goes on where the program's last request ended: its slot and cache are kept. Step n draws from
+    the id range `ranges[(first_step + n) % len(ranges)]`; `first_step` also counts the noise on.
+    """
+
+    prompt: np.ndarray | None  # (P,) int64
+    num_steps: int
+    ranges: tuple[tuple[int, int], ...]
+    policy: Policy
+    first_step: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Token ids without EOS, and why it ended: `eos`, `eos_p` or `length`."""
+
+    tokens: list[int]
+    stop: str
+
+
+Program = Generator[Request, Answer, Any]
+Done = Callable[[Any], None]  # called with the program's result or a RowError
+
+
+class Model(Protocol):
+    head_rows: tuple[int, int]
+    merged_len: int
+
+    def prefill(self, ids: Tensor, cache: KVCache, slot: int) -> Tensor: ...
+
+    def decode(self, tokens: Tensor, positions: Tensor, lengths: list[int], cache: KVCache) -> Tensor: ...
+
+
+@dataclass
+class Sequence:
+    """A program on its way: its current request and, while it has a slot, where it is."""
+
+    program: Program
+    done: Done
+    request: Request
+    tokens: list[int] = field(default_factory=list)  # of the current request
+    last_token: int = 0  # drawn, not yet fed
+    position: int = 0  # where last_token goes
+
+
+class Engine:
+    """Call `submit` for each program, then `step` until it returns False."""
+
+    def __init__(self, model: Model, cache: KVCache, device: torch.device):
+        self.model = model
+        self.cache = cache
+        self.device = device
+        self.waiting: deque[Sequence] = deque()
+        self.slots: list[Sequence | None] = [None] * cache.slots
+        self.steps = 0  # decode steps run
+        self.busy_slot_steps = 0  # of steps x slots, those that served a row
+        self.tokens = 0  # tokens drawn
+
+    def submit(self, program: Program, done: Done) -> None:
+        """Queue a program; `done` is called from within `step`, once."""
+        sequence = Sequence(program, done, Request(None, 0, (), Policy((0, 0), 0)))
+        self._advance(sequence, None)
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """Fill free slots, then one token for every busy slot. False: nothing left to do."""
+        self._schedule()
+        busy = [slot for slot, sequence in enumerate(self.slots) if sequence]
+        if busy:
+            self._postprocess(busy, self._run(busy))
+        return bool(self.waiting) or any(self.slots)
+
+    def _schedule(self) -> None:
+        """Give each free slot to the next request: a prefill, whose logits give the request's first token."""
+        for slot in range(len(self.slots)):
+            while self.waiting and self.slots[slot] is None:
+                sequence = self.waiting.popleft()
+                ids = torch.as_tensor(sequence.request.prompt, dtype=torch.int64, device=self.device)
+                self.slots[slot] = sequence
+                sequence.position = len(ids) - self.model.merged_len
+                self._postprocess([slot], self.model.prefill(ids, self.cache, slot))
+
+    def _run(self, busy: list[int]) -> Tensor:
+        """Feed every busy slot its last token -> logits (busy, V)."""
+        tokens, positions, lengths = ([0] * len(self.slots) for _ in range(3))
+        for slot in busy:
+            sequence = self.slots[slot]
+            assert sequence is not None
+            tokens[slot], positions[slot], lengths[slot] = sequence.last_token, sequence.position, sequence.position + 1
+            sequence.position += 1
+        self.steps += 1
+        self.busy_slot_steps += len(busy)
+        as_tensor = torch.tensor([tokens, positions], device=self.device)
+        return self.model.decode(as_tensor[0], as_tensor[1], lengths, self.cache)[busy]
+
+    def _postprocess(self, slots: list[int], logits: Tensor) -> None:
+        """Draw a token for each row of logits (len(slots), V), and let the programs go on whose request is answered."""
+        sequences = [self.slots[slot] for slot in slots]
+        steps, rows, lows = [], [], []
+        for sequence, row in zip(sequences, logits, strict=True):
+            assert sequence is not None
+            request = sequence.request
+            steps.append(request.first_step + len(sequence.tokens))
+            low, high = request.ranges[steps[-1] % len(request.ranges)]
+            rows.append(row[low - self.model.head_rows[0] : high - self.model.head_rows[0]])
+            lows.append(low)
+        drawn = draw(torch.stack(rows), [s.request.policy for s in sequences if s], steps)
+        self.tokens += len(slots)
+        for i, (slot, sequence) in enumerate(zip(slots, sequences, strict=True)):
+            assert sequence is not None
+            if not drawn.finite[i]:
+                self.slots[slot] = None
+                sequence.done(RowError("not_finite", f"the model's output is not finite at step {steps[i]}"))
+                continue
+            stop = drawn.stops[i]
+            if stop is None:
+                sequence.last_token = lows[i] + drawn.indices[i]
+                sequence.tokens.append(sequence.last_token)
+                stop = "length" if len(sequence.tokens) == sequence.request.num_steps else None
+            if stop is not None:
+                self.slots[slot] = None
+                self._advance(sequence, Answer(sequence.tokens, stop), slot)
+
+    def _advance(self, sequence: Sequence, answer: Answer | None, slot: int | None = None) -> None:
+        """Send an answer to the program; queue its next request, or hand over its result."""
+        try:
+            sequence.request = next(sequence.program) if answer is None else sequence.program.send(answer)
+        except StopIteration as finished:
+            sequence.done(finished.value)
+            return
+        except RowError as error:
+            sequence.done(error)
+            return
+        sequence.tokens = []
+        if sequence.request.prompt is None:
+            assert slot is not None, "a program's first request needs a prompt"
+            self.slots[slot] = sequence
+        elif answer is None:
+            self.waiting.append(sequence)
+        else:  # first things first: an utterance that has begun goes on before new ones begin
+            self.waiting.appendleft(sequence)

@@ -1,0 +1,37 @@
+"""Three kinds of failure, and nothing else is caught anywhere.
+
+    BarkeryError
+      ConfigError        the run can't start as asked: nothing was started, exit code 2
+        CheckpointError  a model file is missing, damaged or of another model
+      RowError           one row can't be spoken: it is recorded with its reason, the others go on
+      IncompleteError    the run stopped before every row had its place: run it again, exit code 1
+
+Anything else is the machine going wrong: it raises, and Ray runs the shard again.
+"""
+
+
+class BarkeryError(Exception):
+    """Base of all errors that Barkery raises on purpose."""
+
+
+class ConfigError(BarkeryError):
+    """The configuration, the manifest or the cluster does not allow the run. Names the file and the key."""
+
+
+class CheckpointError(ConfigError):
+    """A checkpoint or voice file can't be used. Names the file and, where it applies, the keys."""
+
+
+class RowError(BarkeryError):
+    """One row can't be spoken; `kind` is a short stable word for counting, the message is for people."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self):  # type: ignore[no-untyped-def]  # both arguments survive pickling between processes
+        return RowError, (self.kind, str(self))
+
+
+class IncompleteError(BarkeryError):
+    """Rows are left that are neither written nor failed; the message says how many and how to go on."""

