@@ -3,6 +3,7 @@
 import sys
 import types
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from pipeline import spec
 
 
+@lru_cache
 def import_encodec() -> tuple[type[nn.Module], type[nn.Module]]:
     """encodec's decoder and quantizer classes."""
     # encodec 0.1.1 imports torchaudio for file helpers that are never called here, and PyPI's torchaudio does not

@@ -81,6 +81,8 @@ def generation_config(source: Source) -> dict[str, object]:
     sampled = {"do_sample": True, "temperature": 0.7, "top_k": 0}
     return {
         "model_type": "bark",
+        "sample_rate": spec.SAMPLE_RATE,
+        "codebook_size": spec.CODEBOOK_SIZE,
         "semantic_config": {
             **sampled,
             "eos_token_id": v.semantic_pad_token,

@@ -1,0 +1,112 @@
+"""The front door: `barkery generate`, `barkery say`, `barkery voices`.
+
+Exit codes: 0 all written, 3 complete with failed rows, 2 wrong usage or config, 1 did not complete.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+from pipeline.errors import ConfigError, IncompleteError, RowError
+
+EXIT_INCOMPLETE, EXIT_CONFIG, EXIT_FAILED_ROWS = 1, 2, 3
+
+app = typer.Typer(
+    help="Tables of text to datasets of speech, on Suno's Bark.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+# Optional[...], not `| None`: what typer reads at run time
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML of the run; configs/ has examples.")]
+ManifestUrl = Annotated[Optional[str], typer.Option("--manifest", metavar="URL", help="Instead of the config's.")]  # noqa: UP045
+OutputUrl = Annotated[Optional[str], typer.Option("--output", metavar="URL", help="Instead of the config's.")]  # noqa: UP045
+Limit = Annotated[Optional[int], typer.Option("--limit", metavar="N", help="The first N rows only.")]  # noqa: UP045
+Changes = Annotated[Optional[list[str]], typer.Option("--set", metavar="A.B=C", help="Change one setting.")]  # noqa: UP045
+Address = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--address", help="Ray cluster to join; by default RAY_ADDRESS, else one of its own here."),
+]
+
+
+@app.command()
+def generate(
+    config: ConfigPath,
+    manifest: ManifestUrl = None,
+    output: OutputUrl = None,
+    limit: Limit = None,
+    changes: Changes = None,
+    address: Address = None,
+) -> None:
+    """Speak a manifest: audio shards and metadata in the output folder. Run again to go on after a stop."""
+    from pipeline.config import load_config
+    from pipeline.flow.run import run
+
+    settings = load_config(config, changes, manifest=manifest, output=output, limit=limit)
+    summary = run(settings, address)
+    print(f"{summary} in {settings.output}")
+    if summary.failed:
+        print(f"failed rows, with reasons: {settings.output}/failures", file=sys.stderr)
+        raise typer.Exit(EXIT_FAILED_ROWS)
+
+
+@app.command()
+def say(
+    text: Annotated[str, typer.Argument(help="What to say; a long text is split and joined.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Sound file: .wav, .flac or .mp3.")] = Path("say.wav"),
+    model: Annotated[str, typer.Option(help="Local folder or hub id.")] = "suno/bark-small",
+    voice: Annotated[Optional[str], typer.Option(help="Preset, or path of an .npz.")] = None,  # noqa: UP045
+    seed: Annotated[Optional[int], typer.Option(help="For the same sound again.")] = None,  # noqa: UP045
+    tokenizer: Annotated[Optional[str], typer.Option(help="Folder or hub id, for Suno's layout.")] = None,  # noqa: UP045
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Say one text into a sound file."""
+    import secrets
+
+    from pipeline.bark.synthesize import Bark
+    from pipeline.shards.audio import SUBTYPES, encode
+
+    audio_format = output.suffix.lower().removeprefix(".")
+    if audio_format not in SUBTYPES:
+        raise ConfigError(f"{output}: must end in {', '.join('.' + s for s in SUBTYPES)}")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output}: its folder does not exist")
+    seed = secrets.randbits(32) if seed is None else seed
+    samples = Bark.load(model, device=device, tokenizer=tokenizer).say(text, voice=voice, seed=seed)
+    output.write_bytes(encode(samples, audio_format))
+    print(f"{output}: {samples.size / 24_000:.2f} s, seed {seed}")
+
+
+@app.command()
+def voices() -> None:
+    """List the voice presets."""
+    from pipeline.bark.voice import preset_names
+
+    print("\n".join(preset_names()))
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's mistake is one line and exit code 2, never a traceback."""
+    try:
+        code = app(standalone_mode=False) or 0
+    except ConfigError as error:
+        code = stop(error, EXIT_CONFIG)
+    except RowError as error:
+        code = stop(error, EXIT_CONFIG)
+    except IncompleteError as error:
+        code = stop(error, EXIT_INCOMPLETE)
+    except typer.Abort:
+        code = EXIT_INCOMPLETE
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        code = EXIT_INCOMPLETE
+    sys.exit(code)
+
+
+def stop(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""A run's settings: one YAML, unknown keys refused, resolved once, saved beside the output."""
+
+import difflib
+import types
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipeline.bark.stage import MAX_SEED, SAMPLING_FIELDS, Sampling
+from pipeline.errors import ConfigError
+
+STAGES = ("semantic", "coarse", "fine", "decode")
+
+
+class Part(BaseModel):
+    """Base of all parts: frozen, and a misspelled key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Actors(Part):
+    """An autoscaling pool."""
+
+    min: int = Field(1, ge=1)
+    max: int = Field(ge=1)
+
+
+class PoolConfig(Part):
+    """One stage's actors and what each of them holds."""
+
+    actors: int | Actors = 1  # a fixed number, or {min, max}
+    num_gpus: float = Field(0, ge=0)  # per actor; fractions share a GPU
+    num_cpus: float = Field(1, gt=0)  # per actor; also its compute threads, at least one
+    device: str = "auto"  # auto: CUDA where num_gpus is above 0
+    dtype: str = "auto"  # auto: bfloat16 on CUDA, float32 on a CPU
+    slots: int | None = Field(None, ge=1)  # utterances side by side (semantic, coarse); none: 8 on a CPU, 32 on CUDA
+    shards_in_flight: int = Field(4, ge=1)  # shards whose rows one actor mixes, so that a slow row idles nobody
+
+    @field_validator("actors")
+    @classmethod
+    def _some_actors(cls, value: int | Actors) -> int | Actors:
+        low, high = (value, value) if isinstance(value, int) else (value.min, value.max)
+        if not 1 <= low <= high:
+            raise ValueError("must be at least 1, and max at least min")
+        return value
+
+    @property
+    def min_actors(self) -> int:
+        return self.actors if isinstance(self.actors, int) else self.actors.min
+
+    @property
+    def max_actors(self) -> int:
+        return self.actors if isinstance(self.actors, int) else self.actors.max
+
+
+class Pools(Part):
+    semantic: PoolConfig = PoolConfig()
+    coarse: PoolConfig = PoolConfig()
+    fine: PoolConfig = PoolConfig()
+    decode: PoolConfig = PoolConfig()
+
+
+class Segments(Part):
+    """How long texts are split and joined again."""
+
+    max_tokens: int = Field(64, ge=1, le=256)
+    max_chars: int = Field(190, ge=1)
+    pause_s: float = Field(0.25, ge=0, le=60)
+
+
+class AudioConfig(Part):
+    format: Literal["flac", "wav", "mp3"] = "flac"
+
+
+class RunConfig(Part):
+    """Everything about a run; `configs/` holds commented examples."""
+
+    model: str  # local folder (either published layout) or hub id
+    revision: str | None = None  # of a hub id; pin a commit
+    tokenizer: str | None = None  # folder or hub id; none: the checkpoint's own
+    manifest: str  # URL of a Parquet, CSV or JSONL file, of a folder, or a glob
+    output: str  # URL of a folder
+    limit: int | None = Field(None, ge=1)  # the first rows of the manifest only
+    seed: int = Field(0, ge=0, le=MAX_SEED)  # rows without a seed of their own get one from this and their id
+    sampling: Sampling = Sampling()
+    segments: Segments = Segments()
+    audio: AudioConfig = AudioConfig()
+    rows_per_shard: int | None = Field(None, ge=1, le=4096)  # none: 4 to 64, by the manifest's size
+    pools: Pools = Pools()
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)  # for fsspec; never saved or printed
+    stall_timeout_s: float = Field(3600, gt=0)  # no shard moved for this long: start the missing ones anew
+    cluster_can_grow: bool = False  # an autoscaling cluster: don't check the plan against today's nodes
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what is in the output; the others may change between a stop and a resume."""
+        kept = self.model_dump(mode="json", include={"revision", "seed", "sampling", "segments", "audio", "limit"})
+        kept["dtype"] = {name: getattr(self.pools, name).dtype for name in STAGES[:3]}
+        kept["device"] = {name: getattr(self.pools, name).device for name in STAGES}
+        return kept
+
+
+def load_config(path: str | Path, changes: list[str] | None = None, **overrides: Any) -> RunConfig:
+    """Read a YAML config; `changes` are `a.b=c` with YAML values, `overrides` win over both.
+
+    Raises:
+        ConfigError: unreadable file, unknown key (with a suggestion) or impossible value, naming file and key.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: must hold keys and values, such as `model: suno/bark-small`")
+    for change in changes or []:
+        set_key(loaded, change)
+    loaded |= {key: value for key, value in overrides.items() if value is not None}
+    return parse(loaded, str(path))
+
+
+def parse(values: dict[str, Any], where: str) -> RunConfig:
+    """A config from plain values; `where` names their file in errors."""
+    unknown = sorted(set(values.get("sampling") or {}) - set(SAMPLING_FIELDS)) if is_dict(values.get("sampling")) else []
+    if unknown:
+        raise ConfigError(f"{where}: sampling.{unknown[0]}: unknown key{suggest(unknown[0], SAMPLING_FIELDS)}")
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(explain(e) for e in error.errors()[:5])) from error
+    except ConfigError as error:  # Sampling's own check
+        raise ConfigError(f"{where}: sampling: {error}") from error
+
+
+def is_dict(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def set_key(values: dict[str, Any], change: str) -> None:
+    """Apply one `a.b=c` in place."""
+    path, sign, value = change.partition("=")
+    if not sign or not path.strip():
+        raise ConfigError(f"--set {change}: must be KEY=VALUE, such as sampling.semantic_temperature=0.6")
+    *parents, last = path.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {change}: {parent} is not a group of keys")
+    try:
+        values[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change}: the value is not valid YAML") from error
+
+
+def explain(error: Any) -> str:
+    """One pydantic error as `key: what is wrong`, with the nearest known key for an unknown one."""
+    path = [str(part) for part in error["loc"] if part not in ("int", "Actors")]
+    key = ".".join(path)
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{key}: unknown key{suggest(path[-1], known_keys(path[:-1]))}"
+    if error["type"] == "missing":
+        return f"{key}: is missing"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')} (is {error['input']!r})"
+
+
+def known_keys(path: list[str]) -> list[str]:
+    """Keys allowed at a place in the config."""
+    part: Any = RunConfig
+    for name in path:
+        annotation = part.model_fields[name].annotation if hasattr(part, "model_fields") else None
+        options = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+        part = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+    return list(part.model_fields) if part is not None else []
+
+
+def suggest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"

@@ -1,0 +1,97 @@
+"""Between rows, segments and the edges' columns: what an actor does around its stage. Knows no Ray."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.bark.stage import MAX_SEED, Sampling, Utterance
+from pipeline.bark.synthesize import join, segment_seed
+from pipeline.bark.text import SegmentLimits, TextEncoder
+from pipeline.bark.voice import load_voice
+from pipeline.config import RunConfig
+from pipeline.engine.noise import make_key
+from pipeline.errors import ConfigError, RowError
+from pipeline.schema import SAMPLING_COLUMNS
+from pipeline.shards.writer import Failed, Spoken
+
+CODEBOOKS = {"semantic": 1, "coarse": 2, "fine": 8}  # rows of `codes` after each stage
+
+Segment = dict[str, Any]  # one schema.SEGMENT
+
+
+def row_seed(row: Mapping[str, Any], config: RunConfig) -> int:
+    """The row's own seed, else one from the run's seed and its id: the same in any order and on any cluster."""
+    seed = row.get("seed")
+    if seed is None:
+        low, high = make_key("row", config.seed, row["id"])
+        return (high << 32 | low) & MAX_SEED
+    if seed < 0:
+        raise RowError("bad_setting", f"seed must not be negative, is {seed}")
+    return int(seed)
+
+
+def row_sampling(row: Mapping[str, Any], config: RunConfig) -> Sampling:
+    """The run's sampling with the row's own columns over it."""
+    own = {name: row[name] for name in SAMPLING_COLUMNS if row.get(name) is not None}
+    try:
+        return Sampling(**(config.sampling.as_dict() | own))
+    except ConfigError as error:
+        raise RowError("bad_setting", str(error)) from error
+
+
+def segments_of(index: int, row: Mapping[str, Any], config: RunConfig, encoder: TextEncoder) -> list[tuple[Segment, str]]:
+    """The Bark passes of one row, each with its text; a row that can't be spoken is one segment with its error."""
+    base: Segment = {"row": index, "voice": row.get("voice")}
+    try:
+        base["seed"] = row_seed(row, config)
+        base["sampling"] = row_sampling(row, config).as_dict()
+        limits = SegmentLimits(config.segments.max_tokens, config.segments.max_chars)
+        texts = encoder.split(row.get("text") or "", limits, row.get("language"))
+    except RowError as error:
+        return [(fail(base, "text", error), "")]
+    return [(base | {"seed": segment_seed(base["seed"], i)}, text) for i, text in enumerate(texts)]
+
+
+def utterance_of(segment: Segment, folder: Path, text_ids: np.ndarray | None = None) -> Utterance:
+    """What a stage needs; raises RowError for a voice that can't be used."""
+    voice = load_voice(segment["voice"], folder) if segment["voice"] else None
+    return Utterance(segment["seed"], Sampling(**segment["sampling"]), voice, text_ids)
+
+
+def fail(segment: Segment, stage: str, error: RowError) -> Segment:
+    return segment | {"error_stage": stage, "error_kind": error.kind, "error_message": str(error), "codes": None}
+
+
+def pack(codes: np.ndarray) -> bytes:
+    """(Q, F) or (F,) codes -> int16 bytes."""
+    return codes.astype("<i2").tobytes()
+
+
+def unpack(segment: Segment, stage: str) -> np.ndarray:
+    """What `stage` made: (F,) after semantic, (2, F) after coarse, (8, F) after fine; int64."""
+    flat = np.frombuffer(segment["codes"], dtype="<i2").astype(np.int64)
+    return flat if stage == "semantic" else flat.reshape(CODEBOOKS[stage], -1)
+
+
+def outcome(segments: list[tuple[Segment, Any]], pause_s: float) -> Spoken | Failed:
+    """A row from all its segments, each with its samples or a RowError: one failed segment fails the row."""
+    first = segments[0][0]
+    for segment, samples in segments:
+        if segment.get("error_kind"):
+            error = RowError(segment["error_kind"], segment["error_message"])
+            return Failed(first.get("seed"), segment["error_stage"], error)
+        if isinstance(samples, RowError):
+            return Failed(first["seed"], "decode", samples)
+    stops = {segment["stop"] for segment, _ in segments}
+    frames = [unpack(segment, "fine").shape[1] for segment, _ in segments]
+    return Spoken(
+        samples=join([samples for _, samples in segments], pause_s),
+        seed=first["seed"],
+        sampling=first["sampling"],
+        num_segments=len(segments),
+        num_semantic_tokens=sum(segment["num_semantic"] for segment, _ in segments),
+        num_frames=sum(frames),
+        stop="length" if "length" in stops else segments[-1][0]["stop"],
+    )

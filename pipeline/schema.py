@@ -1,0 +1,104 @@
+"""The rows that travel and the rows that are written, with their types.
+
+    plan      one row of the manifest: id, text, and what the user brought (`shards/plan.py`)
+    EDGE      one shard between two pools: its segments, each with what the last stage made of it
+    RECEIPT   one shard after the last pool: what was committed; samples never leave the decode actor
+    output    one utterance in `data/part-*.parquet`, one failed row in `failures/part-*.parquet`
+"""
+
+import json
+
+import pyarrow as pa
+
+from pipeline import spec
+
+# Manifest columns with a meaning, and their type in the plan. All but id and text are optional.
+ROW_COLUMNS = {
+    "id": pa.string(),
+    "text": pa.string(),
+    "voice": pa.string(),
+    "language": pa.string(),
+    "seed": pa.int64(),
+}
+# Manifest columns that override the run's sampling for their row (null: the run's).
+SAMPLING_COLUMNS = {
+    "semantic_temperature": pa.float64(),
+    "coarse_temperature": pa.float64(),
+    "fine_temperature": pa.float64(),
+    "top_k": pa.int64(),
+    "top_p": pa.float64(),
+    "min_eos_p": pa.float64(),
+    "allow_early_stop": pa.bool_(),
+    "max_semantic_tokens": pa.int64(),
+}
+
+SHARD = pa.schema([("shard", pa.int64())])
+
+# One Bark pass on its way. `codes` are int16, (Q, F) row by row: Q is 1 after semantic, 2 after coarse, 8 after fine.
+SEGMENT = pa.struct(
+    [
+        ("row", pa.int32()),  # in the shard
+        ("seed", pa.int64()),
+        ("voice", pa.string()),
+        ("sampling", pa.struct(list(SAMPLING_COLUMNS.items()))),
+        ("num_semantic", pa.int32()),
+        ("stop", pa.string()),
+        ("codes", pa.binary()),
+        ("error_stage", pa.string()),  # set: the stages after it pass the segment on untouched
+        ("error_kind", pa.string()),
+        ("error_message", pa.string()),
+    ]
+)
+EDGE = pa.schema([("shard", pa.int64()), ("segments", pa.list_(SEGMENT))])
+
+RECEIPT = pa.schema(
+    [
+        ("shard", pa.int64()),
+        ("written", pa.int64()),
+        ("failed", pa.int64()),
+        ("num_samples", pa.int64()),
+    ]
+)
+
+AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # exactly Hugging Face's Audio, order included
+MADE_COLUMNS = {
+    "audio": AUDIO,
+    "sampling_rate": pa.int32(),
+    "num_samples": pa.int64(),
+    "duration": pa.float64(),  # seconds
+    "num_segments": pa.int32(),
+    "num_semantic_tokens": pa.int32(),
+    "num_coarse_tokens": pa.int32(),
+    "num_frames": pa.int32(),
+    "stop": pa.string(),  # eos, eos_p, or length: cut at max_semantic_tokens (any segment)
+    "peak": pa.float32(),  # largest |sample| before it is limited to 1
+    "model": pa.string(),
+    "model_revision": pa.string(),
+    "generator": pa.string(),
+    "ai_generated": pa.bool_(),
+}
+FAILURE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("voice", pa.string()),
+        ("seed", pa.int64()),
+        ("stage", pa.string()),
+        ("error_type", pa.string()),
+        ("error_message", pa.string()),
+    ]
+)
+OUTPUT_ONLY = frozenset(MADE_COLUMNS)  # a manifest may not bring these: they would be overwritten
+
+
+def output_schema(plan: pa.Schema) -> pa.Schema:
+    """Columns of a data part: the row's own, the sampling that was used, what was made, and the user's others.
+
+    The metadata makes `datasets.load_dataset` show `audio` as Audio.
+    """
+    own = [pa.field(name, kind) for name, kind in ROW_COLUMNS.items()]
+    made = [pa.field(name, kind) for name, kind in (MADE_COLUMNS | SAMPLING_COLUMNS).items()]
+    known = {field.name for field in own + made}
+    others = [field.remove_metadata() for field in plan if field.name not in known]
+    features = {"info": {"features": {"audio": {"sampling_rate": spec.SAMPLE_RATE, "_type": "Audio"}}}}
+    return pa.schema([*own, *made, *others], metadata={"huggingface": json.dumps(features)})

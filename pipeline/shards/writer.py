@@ -1,0 +1,125 @@
+"""One shard to its place: data, failures, and last the commit that makes them count.
+
+    data/part-00042.parquet       the rows that were spoken (absent if none was)
+    failures/part-00042.parquet   the rows that were not, with their reasons (absent if there are none)
+    _commits/part-00042.json      counts and hashes; created last, only if absent
+
+Names follow from the plan and bytes from the rows, so running a shard twice is harmless.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import spec
+from pipeline.errors import RowError
+from pipeline.schema import FAILURE, output_schema
+from pipeline.shards.audio import encode
+from pipeline.shards.plan import part_name
+from pipeline.shards.storage import Store
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A row that became speech: its joined samples (N,) float32 and what the output tells about them."""
+
+    samples: np.ndarray
+    seed: int
+    sampling: dict[str, Any]
+    num_segments: int
+    num_semantic_tokens: int
+    num_frames: int
+    stop: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A row that did not, and why."""
+
+    seed: int | None
+    stage: str
+    error: RowError
+
+
+@dataclass(frozen=True)
+class File:
+    """One written object, as its commit records it."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What `_commits/part-*.json` holds."""
+
+    shard: int
+    written: int
+    failed: int
+    num_samples: int
+    data: File | None
+    failures: File | None
+
+
+def write_shard(
+    store: Store, shard: int, rows: pa.Table, outcomes: list[Spoken | Failed], audio_format: str, model: dict[str, str]
+) -> Commit:
+    """Write all rows of one shard, each into data or failures, then commit; returns what stands committed."""
+    given = rows.to_pylist()
+    written = [
+        data_row(row, outcome, audio_format, model)
+        for row, outcome in zip(given, outcomes, strict=True)
+        if isinstance(outcome, Spoken)
+    ]
+    failed = [failure_row(row, o) for row, o in zip(given, outcomes, strict=True) if isinstance(o, Failed)]
+    name = part_name(shard)
+    data = put_rows(store, f"data/{name}.parquet", written, output_schema(rows.schema))
+    failures = put_rows(store, f"failures/{name}.parquet", failed, FAILURE)
+    num_samples = sum(row["num_samples"] for row in written)
+    commit = Commit(shard, len(written), len(failed), num_samples, data, failures)
+    store.create(f"_commits/{name}.json", json.dumps(asdict(commit), indent=1).encode())
+    return commit
+
+
+def data_row(row: dict[str, Any], spoken: Spoken, audio_format: str, model: dict[str, str]) -> dict[str, Any]:
+    num_samples = spoken.samples.size
+    made = {
+        "seed": spoken.seed,
+        "audio": {"bytes": encode(spoken.samples, audio_format), "path": None},
+        "sampling_rate": spec.SAMPLE_RATE,
+        "num_samples": num_samples,
+        "duration": num_samples / spec.SAMPLE_RATE,
+        "num_segments": spoken.num_segments,
+        "num_semantic_tokens": spoken.num_semantic_tokens,
+        "num_coarse_tokens": spoken.num_frames * spec.NUM_COARSE_CODEBOOKS,
+        "num_frames": spoken.num_frames,
+        "stop": spoken.stop,
+        "peak": float(np.abs(spoken.samples).max(initial=0.0)),
+        "ai_generated": True,
+    }
+    return row | spoken.sampling | made | model
+
+
+def failure_row(row: dict[str, Any], failed: Failed) -> dict[str, Any]:
+    known = {name: row.get(name) for name in ("id", "text", "voice")}
+    error = {"error_type": failed.error.kind, "error_message": str(failed.error)}
+    return known | {"seed": failed.seed, "stage": failed.stage} | error
+
+
+def put_rows(store: Store, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> File | None:
+    """Encode in memory, one PUT; nothing is written where there are no rows."""
+    if not rows:
+        return None
+    buffer = io.BytesIO()
+    table = pa.Table.from_pylist(rows, schema=schema)
+    # the page index lets viewers read single rows
+    pq.write_table(table, buffer, compression="zstd", write_page_index=True, row_group_size=1024)
+    content = buffer.getvalue()
+    store.put(name, content)
+    return File(len(content), hashlib.sha256(content).hexdigest())
