@@ -88,24 +88,17 @@ def voices() -> None:
 def main() -> NoReturn:
     """Run the command line; a user's mistake is one line and exit code 2, never a traceback."""
     try:
-        code = app(standalone_mode=False) or 0
-    except ConfigError as error:
-        code = stop(error, EXIT_CONFIG)
-    except RowError as error:
-        code = stop(error, EXIT_CONFIG)
+        app()  # ends the process itself: 0, typer.Exit's code, or 2 for wrong usage
+    except (ConfigError, RowError) as error:
+        stop(error, EXIT_CONFIG)
     except IncompleteError as error:
-        code = stop(error, EXIT_INCOMPLETE)
-    except typer.Abort:
-        code = EXIT_INCOMPLETE
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        code = EXIT_INCOMPLETE
-    sys.exit(code)
+        stop(error, EXIT_INCOMPLETE)
+    sys.exit(0)
 
 
-def stop(error: Exception, code: int) -> int:
+def stop(error: Exception, code: int) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
-    return code
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,9 @@ def load_config(path: str | Path, changes: list[str] | None = None, **overrides:
 
 def parse(values: dict[str, Any], where: str) -> RunConfig:
     """A config from plain values; `where` names their file in errors."""
-    unknown = sorted(set(values.get("sampling") or {}) - set(SAMPLING_FIELDS)) if is_dict(values.get("sampling")) else []
+    unknown = (
+        sorted(set(values.get("sampling") or {}) - set(SAMPLING_FIELDS)) if is_dict(values.get("sampling")) else []
+    )
     if unknown:
         raise ConfigError(f"{where}: sampling.{unknown[0]}: unknown key{suggest(unknown[0], SAMPLING_FIELDS)}")
     try:

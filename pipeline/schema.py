@@ -1,9 +1,9 @@
 """The rows that travel and the rows that are written, with their types.
 
-    plan      one row of the manifest: id, text, and what the user brought (`shards/plan.py`)
-    EDGE      one shard between two pools: its segments, each with what the last stage made of it
-    RECEIPT   one shard after the last pool: what was committed; samples never leave the decode actor
-    output    one utterance in `data/part-*.parquet`, one failed row in `failures/part-*.parquet`
+plan      one row of the manifest: id, text, and what the user brought (`shards/plan.py`)
+EDGE      one shard between two pools: its segments, each with what the last stage made of it
+RECEIPT   one shard after the last pool: what was committed; samples never leave the decode actor
+output    one utterance in `data/part-*.parquet`, one failed row in `failures/part-*.parquet`
 """
 
 import json

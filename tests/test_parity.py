@@ -71,7 +71,9 @@ def suno(tiny_suno: Path, bark: Bark) -> Iterator[ModuleType]:
 @pytest.fixture(scope="module")
 def short_voice(bark: Bark) -> HistoryPrompt:
     """A voice shorter than every stage's history, made by the model itself."""
-    return bark.generate(["a"], seeds=[3], sampling=Sampling(max_semantic_tokens=40, allow_early_stop=False))[0].as_voice()
+    return bark.generate(["a"], seeds=[3], sampling=Sampling(max_semantic_tokens=40, allow_early_stop=False))[
+        0
+    ].as_voice()
 
 
 def pick(name: str | None, short: HistoryPrompt) -> HistoryPrompt | None:
@@ -127,7 +129,9 @@ def test_filtered_probabilities_equal_suno(suno: ModuleType, bark: Bark, filters
     monkeypatch.setattr(ours, "exponential", lambda keys, steps, width, device: torch.ones(len(keys), width))
     softmax = torch.softmax
     monkeypatch.setattr(
-        torch, "softmax", lambda x, dim: seen["ours"].append(y := softmax(x, dim)) or y if x.dim() == 2 else softmax(x, dim)
+        torch,
+        "softmax",
+        lambda x, dim: seen["ours"].append(y := softmax(x, dim)) or y if x.dim() == 2 else softmax(x, dim),
     )
     suno_filters = {"temp": 0.7, **filters}
     suno.generate_text_semantic(SHORT, silent=True, use_kv_caching=True, max_gen_duration_s=0.3, **suno_filters)

@@ -126,9 +126,7 @@ class Semantic(PoolActor):
 
     def _segments(self, shard: int) -> list[Segment]:
         rows = read_shard(self.store, shard).to_pylist()
-        pairs = [
-            pair for i, row in enumerate(rows) for pair in segments_of(i, row, self.setup.config, self.encoder)
-        ]
+        pairs = [pair for i, row in enumerate(rows) for pair in segments_of(i, row, self.setup.config, self.encoder)]
         return [segment | {"text": text} for segment, text in pairs]
 
     async def through(self, segment: Segment) -> tuple[Segment, Any]:

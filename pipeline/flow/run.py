@@ -72,7 +72,9 @@ def absolute(config: RunConfig) -> RunConfig:
     local = {
         key: str(Path(value).expanduser().resolve())
         for key in ("model", "tokenizer", "output", "manifest")
-        if (value := getattr(config, key)) and "://" not in value and (key == "output" or Path(value).expanduser().exists())
+        if (value := getattr(config, key))
+        and "://" not in value
+        and (key == "output" or Path(value).expanduser().exists())
     }
     return config.model_copy(update=local)
 
@@ -120,8 +122,6 @@ def connect(address: str | None) -> None:
     """
     if ray.is_initialized():
         return
-    # Ray's own notes go to its log files: on the screen they would bury ours.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     extra: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:

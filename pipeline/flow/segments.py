@@ -41,7 +41,9 @@ def row_sampling(row: Mapping[str, Any], config: RunConfig) -> Sampling:
         raise RowError("bad_setting", str(error)) from error
 
 
-def segments_of(index: int, row: Mapping[str, Any], config: RunConfig, encoder: TextEncoder) -> list[tuple[Segment, str]]:
+def segments_of(
+    index: int, row: Mapping[str, Any], config: RunConfig, encoder: TextEncoder
+) -> list[tuple[Segment, str]]:
     """The Bark passes of one row, each with its text; a row that can't be spoken is one segment with its error."""
     base: Segment = {"row": index, "voice": row.get("voice")}
     try:

@@ -111,9 +111,7 @@ def save_suno(source: Source, folder: Path, small: bool = False) -> None:
             del shape["n_codes_total"], shape["n_codes_given"]
         state = getattr(source, stage)().state_dict()
         content = {
-            "model": {
-                f"_orig_mod.{n if n.startswith('lm_head') else 'transformer.' + n}": t for n, t in state.items()
-            },
+            "model": {f"_orig_mod.{n if n.startswith('lm_head') else 'transformer.' + n}": t for n, t in state.items()},
             "model_args": shape,
             "best_val_loss": np.float64(2.5),
         }

@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.errors import HFValidationError
 
 from pipeline.errors import CheckpointError
@@ -37,9 +42,7 @@ def resolve(name_or_path: str, revision: str | None = None, files: Sequence[str]
         folder = Path(snapshot_download(name_or_path, revision=revision, allow_patterns=list(files)))
         has_weights = any(folder.glob("*.safetensors")) or files is not MODEL_FILES
         if not has_weights:  # an older repository: weights in a pickle, which is read safely
-            folder = Path(
-                snapshot_download(name_or_path, revision=revision, allow_patterns=[*files, *PICKLED_WEIGHTS])
-            )
+            folder = Path(snapshot_download(name_or_path, revision=revision, allow_patterns=[*files, *PICKLED_WEIGHTS]))
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(

@@ -153,9 +153,7 @@ class SunoLayout:
             raise CheckpointError(f"{self._codec_path()}: decoder.model.0.conv.conv.weight_v is missing")
         lstm = len({n for n in tensors if re.fullmatch(r"decoder\.model\.1\.lstm\.weight_ih_l\d+", n)})
         default = CodecConfig()
-        return CodecConfig(
-            dimension=first.shape[1], n_filters=first.shape[0] // 2 ** len(default.ratios), lstm=lstm
-        )
+        return CodecConfig(dimension=first.shape[1], n_filters=first.shape[0] // 2 ** len(default.ratios), lstm=lstm)
 
     def vocabulary(self) -> Vocabulary:
         return Vocabulary()

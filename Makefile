@@ -1,0 +1,30 @@
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off
+
+.PHONY: demo test check clean
+
+demo: .venv/installed ## speak the example sentences on this machine
+	@.venv/bin/python -m jobs.demo
+
+test: .venv/installed-dev ## the whole test suite
+	.venv/bin/python -m pytest
+
+check: .venv/installed-dev ## format, lint, types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+.venv/installed: requirements.txt pyproject.toml
+	@echo "installing into .venv (some minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv out

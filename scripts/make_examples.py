@@ -1,0 +1,51 @@
+"""Writes examples/sentences.parquet, the manifest of `make demo`: every column that a manifest may have, in use."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+LONG = (
+    "The bakery opens before the sun is up. At four the ovens are lit, and at five the first loaves come out, dark "
+    "and singing as they cool. By six there is a line at the door: the baker's neighbours, two nurses on their way "
+    "home, and a dog who knows very well what day the cheese rolls are made. Nobody speaks much. It is warm, it "
+    "smells of rye, and the day has not asked anything of anybody yet."
+)
+ROWS = [
+    ("welcome", "Welcome to the bakery. Everything you hear here was baked this morning.", "v2/en_speaker_6", "en", 1),
+    ("laughs", "I left the bread in the oven again [laughs], so today it is charcoal.", "v2/en_speaker_9", "en", None),
+    ("short", "Good morning!", None, "en", None),
+    ("opening", LONG, "v2/en_speaker_3", "en", None),
+    ("numbers", "Three rolls, two pretzels and a cup of coffee, that makes nine euros.", "v2/en_speaker_0", "en", None),
+    ("announcer", "And now, fresh from the oven, the rye of the week.", "announcer", "en", 42),
+    ("german", "Zwei Brezeln und ein Roggenbrot, bitte.", "v2/de_speaker_3", "de", None),
+    ("french", "Deux croissants et une baguette, s'il vous plaît.", "v2/fr_speaker_1", "fr", None),
+    ("spanish", "El pan de hoy está todavía caliente.", "v2/es_speaker_0", "es", None),
+    ("chinese", "今天的面包刚刚出炉，还是热的。", "v2/zh_speaker_1", "zh", None),
+    ("hindi", "आज की रोटी अभी भी गर्म है।", "v2/hi_speaker_2", "hi", None),
+    ("song", "♪ Flour and water, salt and time ♪", None, "en", 7),
+]
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("voice", pa.string()),
+        ("language", pa.string()),
+        ("seed", pa.int64()),
+        ("semantic_temperature", pa.float64()),  # an override for its row; null: the run's
+        ("topic", pa.string()),  # a column of our own: it travels to the output
+    ]
+)
+
+
+def main() -> None:
+    rows = [
+        dict(zip(SCHEMA.names, (*row, 0.6 if row[0] == "numbers" else None, "bakery"), strict=True)) for row in ROWS
+    ]
+    out = Path(__file__).parent.parent / "examples" / "sentences.parquet"
+    out.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out)
+
+
+if __name__ == "__main__":
+    main()
