@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.engine.draw import Policy, draw
 from pipeline.engine.kv_cache import KVCache
@@ -128,7 +129,9 @@ class Engine:
             low, high = request.ranges[steps[-1] % len(request.ranges)]
             rows.append(row[low - self.model.head_rows[0] : high - self.model.head_rows[0]])
             lows.append(low)
-        drawn = draw(torch.stack(rows), [s.request.policy for s in sequences if s], steps)
+        # a narrower range is filled up with ids that can't be drawn: requests with and without EOS stand side by side
+        stacked = pad_sequence(rows, batch_first=True, padding_value=-torch.inf)
+        drawn = draw(stacked, [s.request.policy for s in sequences if s], steps)
         self.tokens += len(slots)
         for i, (slot, sequence) in enumerate(zip(slots, sequences, strict=True)):
             assert sequence is not None

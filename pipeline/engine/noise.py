@@ -59,6 +59,7 @@ def exponential(keys: list[Key], steps: list[int], width: int, device: torch.dev
     c1 = torch.arange(half, dtype=torch.int32, device=device)
     shape = (len(keys), half)
     x0, x1 = threefry(words[:, None].expand(*shape, 2), c0[:, None].expand(shape), c1.expand(shape))
-    bits = torch.cat([x0, x1], dim=1)[:, :width]  # (B, width) int32
+    # neighbours share a counter, so that an index's noise does not depend on the width either
+    bits = torch.stack([x0, x1], dim=-1).flatten(1)[:, :width]  # (B, width) int32
     uniform = bits.double().add_(2**31 + 0.5).mul_(2.0**-32)  # in (0, 1), exact
     return uniform.neg_().log1p_().neg_().float()

@@ -15,7 +15,7 @@ ROWS: list[dict[str, Any]] = [
     {"id": "plain", "text": "A plain sentence."},
     {"id": "voice", "text": "With a voice.", "voice": "v2/en_speaker_6", "seed": 7},
     {"id": "german", "text": "Ein Satz auf Deutsch.", "voice": "v2/de_speaker_3", "language": "de"},
-    {"id": "long", "text": "This sentence is one of several. " * 12, "voice": "announcer", "language": "en"},
+    {"id": "long", "text": "This sentence is one of several. " * 12, "voice": "v2/fr_speaker_1", "language": "en"},
     {"id": "unsplittable", "text": "x" * 400},
     {"id": "empty", "text": "   "},
     {"id": "no text", "text": None},
@@ -28,11 +28,13 @@ ROWS: list[dict[str, Any]] = [
         "fine_temperature": 0.0,
     },
     {"id": "bad setting", "text": "Too hot.", "top_p": 7.0},
+    {"id": "mute", "text": "This sentence is one of several. " * 3, "voice": "announcer"},  # EOS comes first
     {"id": "../escape", "text": "A path for an id.", "top_k": 9, "max_semantic_tokens": 20},
 ]
 FAILED = {"unsplittable": "cannot_split", "empty": "empty_text", "no text": "empty_text"} | {
     "stranger": "unknown_voice",
     "bad setting": "bad_setting",
+    "mute": "no_speech",
 }
 SCHEMA = pa.schema(
     [
@@ -56,7 +58,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """Eleven rows: six that can be spoken and five that can't, each for a reason of its own."""
+    """Twelve rows: six that can be spoken and six that can't, each for a reason of its own."""
     rows = [{**row, "topic": f"topic {i}"} for i, row in enumerate(ROWS)]
     path = tmp_path / "manifest.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)

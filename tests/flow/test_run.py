@@ -114,7 +114,7 @@ def test_changed_settings_and_rows_are_refused_by_name(make_config: MakeConfig, 
     with pytest.raises(ConfigError, match=r"manifest row 6 \(id 'no text'\) differs"):
         run(config)
     pq.write_table(pa.Table.from_pylist(changed[:5], schema=SCHEMA), manifest)
-    with pytest.raises(ConfigError, match="the manifest had 11 rows, has 5"):
+    with pytest.raises(ConfigError, match="the manifest had 12 rows, has 5"):
         run(config)
 
 

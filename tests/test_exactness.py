@@ -1,0 +1,149 @@
+"""What nobody else promises: a row's tokens and samples are its own, whatever it is generated beside."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import Bark, HistoryPrompt, Result, Sampling
+from pipeline.bark import coarse as coarse_stage
+from pipeline.bark.stage import Utterance, run
+from pipeline.bark.voice import load_voice
+from pipeline.engine.engine import Answer, Program, Request
+
+Row = tuple[str, str | None, int, Sampling]
+
+SHORT = Sampling(max_semantic_tokens=45)
+ROWS: list[Row] = [
+    ("First comes a sentence of some length, to be sure.", None, 0, Sampling(max_semantic_tokens=150)),
+    ("Second.", "v2/en_speaker_6", 1, SHORT),
+    ("Third, hotter than the others.", "v2/zh_speaker_1", 2, Sampling(semantic_temperature=1.2, max_semantic_tokens=90)),
+    ("Fourth, without a dice.", None, 3, Sampling.greedy(max_semantic_tokens=60)),
+    ("Fifth.", "v2/de_speaker_3", 4, Sampling(top_k=20, top_p=0.9, max_semantic_tokens=30)),
+    ("Sixth, never early.", None, 5, Sampling(allow_early_stop=False, max_semantic_tokens=33)),
+    ("Second.", "v2/en_speaker_6", 6, SHORT),  # as the second, but for its seed
+    ("Eighth, greedy in one stage only.", "v2/en_speaker_1", 7, Sampling(fine_temperature=0, max_semantic_tokens=25)),
+    ("Ninth.", None, 8, Sampling(coarse_temperature=0, min_eos_p=0.01, max_semantic_tokens=150)),
+]
+
+
+def generate(bark: Bark, rows: list[Row]) -> list[Result]:
+    texts, voices, seeds, samplings = zip(*rows, strict=True)
+    return bark.generate(list(texts), voices=list(voices), seeds=list(seeds), sampling=list(samplings))
+
+
+def same(a: Result, b: Result) -> bool:
+    """Equal to the last bit."""
+    arrays = ("semantic", "coarse", "fine", "audio")
+    return a.stop == b.stop and all(np.array_equal(getattr(a, n), getattr(b, n)) for n in arrays)
+
+
+@pytest.fixture(scope="module")
+def together(bark: Bark) -> list[Result]:
+    """Nine rows through four slots: slots are refilled, and windows of different utterances stand side by side."""
+    results = generate(bark, ROWS)
+    assert all(result.audio.size for result in results)
+    assert len({result.semantic.size for result in results}) > 4  # lengths really differ
+    return results
+
+
+@pytest.mark.parametrize("index", range(len(ROWS)))
+def test_a_batched_row_equals_the_row_alone(bark: Bark, together: list[Result], index: int) -> None:
+    (alone,) = generate(bark, [ROWS[index]])
+    assert same(together[index], alone)
+
+
+def test_order_and_neighbours_do_not_matter(bark: Bark, together: list[Result]) -> None:
+    backwards = generate(bark, ROWS[::-1])
+    assert all(same(a, b) for a, b in zip(together, backwards[::-1], strict=True))
+
+
+def test_another_number_of_slots_gives_the_same_tokens(tiny: Path, together: list[Result]) -> None:
+    wide = Bark.load(tiny, device="cpu", dtype="float32", slots=8)
+    for a, b in zip(together, generate(wide, ROWS), strict=True):
+        assert np.array_equal(a.fine, b.fine)
+
+
+def test_the_seed_matters_and_is_told(bark: Bark, together: list[Result]) -> None:
+    assert not np.array_equal(together[1].fine, together[6].fine)
+    drawn = bark.generate(["Any."], sampling=SHORT)[0]
+    again = bark.generate(["Any."], seeds=[drawn.seed], sampling=SHORT)[0]
+    assert same(drawn, again)
+
+
+def test_greedy_does_not_depend_on_the_seed(bark: Bark) -> None:
+    greedy = Sampling.greedy(max_semantic_tokens=25)
+    a, b = bark.generate(["No dice."] * 2, seeds=[1, 2], sampling=greedy)
+    assert same(a, b)
+
+
+def test_stops_are_told(bark: Bark, together: list[Result]) -> None:
+    assert {result.stop for result in together} >= {"eos", "length"}  # eos_p: tests/engine/test_draw.py
+    never = together[5]
+    assert never.stop == "length" and never.semantic.size == 33
+
+
+@pytest.mark.parametrize("voice_name", [None, "v2/en_speaker_6", "short"])
+def test_a_carried_cache_equals_a_new_prefill_in_every_window(bark: Bark, voice_name: str | None, monkeypatch: Any) -> None:
+    """The windows that go on in their slot make the tokens that they would make from a full prompt."""
+    voice = load_voice(voice_name) if voice_name and voice_name != "short" else None
+    if voice_name == "short":
+        voice = bark.generate(["a"], seeds=[3], sampling=Sampling(max_semantic_tokens=40, allow_early_stop=False))[0].as_voice()
+    utterance = Utterance(0, Sampling.greedy(), voice)
+    semantic = np.random.default_rng(0).integers(0, 10_000, 260)
+    carried = run(bark.stages["coarse"], [utterance], [semantic])[0]
+    program = coarse_stage.program
+    went_on = []
+
+    def prefilled(*args: Any) -> Program:
+        """The same program with every window's prompt built anew."""
+        inner: Generator[Request, Answer, Any] = program(*args)
+        known: list[int] = []
+        answer: Answer | None = None
+        while True:
+            try:
+                request = next(inner) if answer is None else inner.send(answer)
+            except StopIteration as end:
+                return end.value
+            if request.prompt is None:
+                went_on.append(request)
+                request = Request(np.array(known), request.num_steps, request.ranges, request.policy, request.first_step)
+            answer = yield request
+            assert request.prompt is not None
+            known = [*request.prompt.tolist(), *answer.tokens]
+
+    monkeypatch.setattr(coarse_stage, "program", prefilled)
+    again = run(bark.stages["coarse"], [utterance], [semantic])[0]
+    assert np.array_equal(carried, again)
+    assert len(went_on) == {None: 10, "v2/en_speaker_6": 0, "short": len(went_on)}[voice_name]
+    assert voice_name != "short" or len(went_on) > 3
+
+
+def test_a_result_saves_as_a_voice_and_speaks_again(bark: Bark, together: list[Result], tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    together[0].save_voice(path)
+    from_file, from_memory = bark.generate(
+        ["As before."] * 2, voices=[str(path), together[0].as_voice()], seeds=[1, 1], sampling=SHORT
+    )
+    assert same(from_file, from_memory)
+    with np.load(path) as held:  # Suno's names, shapes and ratio
+        assert held["semantic_prompt"].ndim == 1 and held["coarse_prompt"].shape[0] == 2
+        assert held["fine_prompt"].shape == (8, held["coarse_prompt"].shape[1])
+        assert HistoryPrompt(held["semantic_prompt"], held["coarse_prompt"], held["fine_prompt"])
+
+
+def test_say_splits_and_joins_with_the_pause(bark: Bark) -> None:
+    from pipeline import SegmentLimits
+    from pipeline.bark.synthesize import segment_seed
+
+    text, limits = "One sentence here. Another one there. And a third.", SegmentLimits(max_chars=20)
+    segments = bark.encoder.split(text, limits)
+    assert segments == ["One sentence here.", "Another one there.", "And a third."]
+    said = bark.say(text, seed=5, limits=limits, sampling=SHORT, pause_s=0.1)
+    clips = bark.generate(segments, seeds=[segment_seed(5, i) for i in range(3)], sampling=SHORT)
+    assert segment_seed(5, 0) == 5
+    pause = np.zeros(2400, np.float32)
+    expected = [clips[0].audio, pause, clips[1].audio, pause, clips[2].audio]
+    assert np.array_equal(said, np.concatenate(expected))
