@@ -20,7 +20,7 @@ listen    .venv/bin/python -m jobs.listen {OUTPUT}    writes each clip as a .fla
 
 if __name__ == "__main__":
     print("random weights: what you will hear is NOISE, not speech", file=sys.stderr)
-    make_noise_model(MODEL, NoiseModel(eos_gain=2.6))
+    make_noise_model(MODEL, NoiseModel(eos_gain=2.0))
     sys.argv[1:] = ["generate", "configs/demo.yaml"]
     try:
         main()

@@ -15,7 +15,7 @@ ROWS: list[dict[str, Any]] = [
     {"id": "plain", "text": "A plain sentence."},
     {"id": "voice", "text": "With a voice.", "voice": "v2/en_speaker_6", "seed": 7},
     {"id": "german", "text": "Ein Satz auf Deutsch.", "voice": "v2/de_speaker_3", "language": "de"},
-    {"id": "long", "text": "This sentence is one of several. " * 12, "voice": "v2/fr_speaker_1", "language": "en"},
+    {"id": "long", "text": "This sentence is one of several. " * 12, "language": "en"},
     {"id": "unsplittable", "text": "x" * 400},
     {"id": "empty", "text": "   "},
     {"id": "no text", "text": None},
@@ -28,7 +28,7 @@ ROWS: list[dict[str, Any]] = [
         "fine_temperature": 0.0,
     },
     {"id": "bad setting", "text": "Too hot.", "top_p": 7.0},
-    {"id": "mute", "text": "This sentence is one of several. " * 3, "voice": "announcer"},  # EOS comes first
+    {"id": "mute", "text": "This sentence is one of several. " * 12, "voice": "v2/fr_speaker_1"},  # EOS comes first
     {"id": "../escape", "text": "A path for an id.", "top_k": 9, "max_semantic_tokens": 20},
 ]
 FAILED = {"unsplittable": "cannot_split", "empty": "empty_text", "no text": "empty_text"} | {

@@ -90,11 +90,11 @@ def test_a_second_run_does_only_what_is_missing(make_config: MakeConfig, capsys:
     run(config)
     before = parts(config.output)
     times = {p: p.stat().st_mtime_ns for p in Path(config.output, "data").iterdir()}
-    Path(config.output, "_commits/part-00001.json").unlink()
+    Path(config.output, "_commits/part-00000.json").unlink()
     run(config)
     assert parts(config.output) == before
     redone = {p.name for p, time in times.items() if p.stat().st_mtime_ns != time}
-    assert redone == {"part-00001.parquet"}
+    assert redone == {"part-00000.parquet"}
     run(config)
     assert "nothing to do" in capsys.readouterr().err
 

@@ -1,0 +1,20 @@
+"""cluster.yaml passes Ray's own validation, and every config in configs/ loads."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from pipeline.config import load_config
+
+PROJECT = Path(__file__).parent.parent
+
+
+def test_cluster_yaml_is_valid() -> None:
+    validate_config(prepare_config(yaml.safe_load((PROJECT / "cluster.yaml").read_text())))
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_configs_load(path: Path) -> None:
+    load_config(path)
