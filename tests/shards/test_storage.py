@@ -1,0 +1,82 @@
+"""A whole object or none, the first commit wins, and a plan gives back the rows it was cut from."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+
+from pipeline.errors import ConfigError
+from pipeline.shards import plan as plans
+from pipeline.shards.audio import encode, to_int16
+from pipeline.shards.storage import Store
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "out") if request.param == "local" else f"memory://{tmp_path}/out")
+
+
+def test_objects_come_back_whole_and_listed(store: Store) -> None:
+    assert store.names("data") == []
+    store.put("data/b", b"old")
+    store.put("data/b", b"new")
+    store.put("data/a", b"")
+    assert store.names("data") == ["a", "b"]
+    assert store.get("data/b") == b"new" and store.exists("data/a") and not store.exists("data/c")
+    with pytest.raises(FileNotFoundError):
+        store.get("data/c")
+
+
+def test_only_the_first_create_wins(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    wins: list[int] = []
+    threads = [
+        threading.Thread(target=lambda i=i: store.create("x/one", b"%d" % i) and wins.append(i)) for i in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wins) == 1 and store.get("x/one") == b"%d" % wins[0]
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["one"]  # no temporary file is left
+
+
+def test_an_output_that_can_not_be_written_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for url in (str(tmp_path / "file/below"), "nosuchscheme://x/y"):
+        with pytest.raises(ConfigError, match="output .*: can't be"):
+            Store(url).check_writable()
+
+
+def test_a_plan_gives_back_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "SHARDS_PER_FILE", 3)
+    store = Store(str(tmp_path))
+    table = pa.table({"id": [str(i) for i in range(47)], "text": [f"t{i}" for i in range(47)]})
+    pieces = [table[:5], table[5:30], table[30:31], table[31:]]
+    plan = plans.Plan({"seed": 1}, 47, 4)
+    plans.write_plan(store, plan, iter(pieces), {})
+    assert plans.open_plan(store) == plan and plan.num_shards == 12 and plan.rows_in(11) == 3
+    read = pa.concat_tables([plans.read_shard(store, k) for k in range(12)])
+    assert read.equals(table)
+    assert [len(plans.read_shard(store, k)) for k in (0, 11)] == [4, 3]
+    plans.refuse_changes(store, plan, plan, iter([table]))  # cut otherwise, the same rows: no change
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "wav", "mp3"])
+def test_the_same_samples_give_the_same_bytes(audio_format: str, tmp_path: Path) -> None:
+    samples = (0.5 * np.sin(np.arange(24_000) * 0.05)).astype(np.float32)
+    content = encode(samples, audio_format)
+    assert content == encode(samples, audio_format)
+    (tmp_path / "clip").write_bytes(content)
+    read, rate = soundfile.read(tmp_path / "clip", dtype="int16")
+    assert rate == 24_000
+    if audio_format != "mp3":
+        assert np.array_equal(read, to_int16(samples))
+
+
+def test_loud_samples_are_limited_not_wrapped() -> None:
+    loud = np.array([-2.0, -1.0, 0.0, 1.0, 3.0], np.float32)
+    assert to_int16(loud).tolist() == [-32767, -32767, 0, 32767, 32767]

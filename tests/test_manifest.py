@@ -1,0 +1,97 @@
+"""A wrong manifest is one line that names file, column and row; formats and file sets are read alike."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.manifest import Manifest
+
+ROWS = [{"id": f"r{i}", "text": f"Text {i}.", "voice": None if i % 2 else "v2/en_speaker_1", "seed": i} for i in range(10)]
+
+
+def read(url: Path | str) -> list[dict[str, Any]]:
+    manifest = Manifest(str(url))
+    rows = [row for table in manifest.tables() for row in table.to_pylist()]
+    assert manifest.check() == len(rows)
+    return rows
+
+
+def parquet(path: Path, columns: dict[str, Any]) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_parquet_csv_and_jsonl_read_alike(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet", row_group_size=3)
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in ROWS))
+    lines = [f"{r['id']},{r['text']},{r['voice'] or ''},{r['seed']}" for r in ROWS]
+    (tmp_path / "a.csv").write_text("\n".join(["id,text,voice,seed", *lines]))
+    assert read(tmp_path / "a.parquet") == read(tmp_path / "a.jsonl") == ROWS
+    assert [r | {"voice": r["voice"] or None} for r in read(tmp_path / "a.csv")] == ROWS
+
+
+def test_folders_and_globs_are_read_in_sorted_order(tmp_path: Path) -> None:
+    for name, part in (("b", ROWS[5:]), ("a", ROWS[:5])):
+        pq.write_table(pa.Table.from_pylist(part), tmp_path / f"{name}.parquet")
+    (tmp_path / "_SUCCESS").touch()
+    assert read(tmp_path) == read(f"{tmp_path}/*.parquet") == read(f"file://{tmp_path}") == ROWS
+    assert Manifest(str(tmp_path), limit=7).check() == 7
+
+
+def test_whole_numbers_are_ids_in_every_format(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", {"id": [1, 20], "text": ["a", "b"]})
+    assert [row["id"] for row in read(path)] == ["1", "20"]
+    (tmp_path / "b.csv").write_text("id,text\n007,a\n")
+    assert read(tmp_path / "b.csv")[0]["id"] == "007"
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"text": ["a"]}, "column id is missing; it has text"),
+        ({"id": ["a"], "txt": ["a"]}, "column text is missing"),
+        ({"id": ["a", None], "text": ["a", "b"]}, "row 1: column id is null"),
+        ({"id": ["a", "b", "a"], "text": ["1", "2", "3"]}, r"row 2: column id: 'a' was already used in .* row 0"),
+        ({"id": ["a"], "text": [1]}, "column text must be string, is int64"),
+        ({"id": [1.5], "text": ["a"]}, "column id must be string, is double"),
+        ({"id": ["a"], "text": ["a"], "voice": [3]}, "column voice must be string"),
+        ({"id": ["a"], "text": ["a"], "seed": ["3"]}, "column seed must be int64, is string"),
+        ({"id": ["a"], "text": ["a"], "top_k": [1.5]}, "column top_k must be int64, is double"),
+        ({"id": ["a"], "text": [["nested"]]}, "column text must be string"),
+        ({"id": ["a"], "text": ["a"], "duration": [1.0]}, "column duration is one that the output makes"),
+        ({"id": pa.array([], pa.string()), "text": pa.array([], pa.string())}, "has no rows"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, columns: dict[str, Any], says: str) -> None:
+    path = parquet(tmp_path / "m.parquet", columns)
+    with pytest.raises(ConfigError, match=says) as caught:
+        read(path)
+    assert "m.parquet" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_duplicates_across_files_are_found(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet", {"id": ["x", "y"], "text": ["1", "2"]})
+    parquet(tmp_path / "b.parquet", {"id": ["z", "x"], "text": ["3", "4"]})
+    with pytest.raises(ConfigError, match=r"b\.parquet row 1: column id: 'x' was already used in .*a\.parquet row 0"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["m.parquet", "m.csv", "m.jsonl"])
+def test_damaged_and_missing_files_are_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: no such file"):
+        read(tmp_path / name)
+    (tmp_path / name).write_bytes(b"\x00\xff\xfe{]")
+    with pytest.raises(ConfigError, match=name):
+        read(tmp_path / name)
+
+
+def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet", {"id": ["x"], "text": ["1"]})
+    parquet(tmp_path / "b.parquet", {"id": ["y"], "text": ["1"], "mood": ["good"]})
+    with pytest.raises(ConfigError, match=r"b\.parquet: its columns differ from .*a\.parquet: mood"):
+        read(tmp_path)
