@@ -1,0 +1,89 @@
+"""Texts: white space as Suno has it, nothing cut, and splits that keep every character."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import BertWordPieceTokenizer
+
+from pipeline import SegmentLimits, spec
+from pipeline.bark.text import TextEncoder, normalize, spoken_chars
+from pipeline.errors import CheckpointError, RowError
+from pipeline.model.noise import character_tokenizer
+
+ENCODER = TextEncoder(character_tokenizer(), 10**6)
+LIMITS = SegmentLimits(max_tokens=60, max_chars=50)
+LONG = (
+    "Dr. Smith went home at 5 p.m. on Monday; nobody knew why, not even Mrs. Jones. He slept [laughs]! "
+    '"Why?" she asked, and asked again, and again, until the morning came and the question was forgotten by all.'
+)
+
+
+def test_white_space_of_every_kind_is_one_space() -> None:
+    assert normalize(" a\t\n b\x0bc\x1cd\u2003e ") == "a b c d e"
+
+
+def test_splits_fall_at_sentence_ends_then_clauses_then_words() -> None:
+    assert ENCODER.split("One is here. Two is there. Three is nowhere to be seen.", LIMITS) == [
+        "One is here. Two is there.",
+        "Three is nowhere to be seen.",
+    ]
+    clauses = ENCODER.split("first comes a part of this, second comes a part of that, third", LIMITS)
+    assert clauses == ["first comes a part of this,", "second comes a part of that, third"]
+    assert all(spoken_chars(s) <= 50 for s in ENCODER.split("word " * 60, LIMITS))
+    assert ENCODER.split("短句。" * 12, LIMITS, "zh") == ["短句。" * 5, "短句。" * 5, "短句。" * 2]
+
+
+def test_abbreviations_do_not_end_sentences() -> None:
+    first = ENCODER.split(LONG, SegmentLimits(max_tokens=100, max_chars=90), "en")[0]
+    assert first == "Dr. Smith went home at 5 p.m. on Monday; nobody knew why, not even Mrs. Jones."
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=400) | st.lists(st.sampled_from(["a b.", "Hm!", "今天。", "x,", "word"]), max_size=80).map(" ".join))
+def test_a_split_keeps_every_character_and_the_limits(text: str) -> None:
+    try:
+        segments = ENCODER.split(text, LIMITS)
+    except RowError as error:
+        assert error.kind in {"empty_text", "cannot_split"}
+        assert error.kind == "cannot_split" or not normalize(text)
+        return
+    bare = re.compile(r"\s+")
+    assert bare.sub("", "".join(segments)) == bare.sub("", text)
+    for segment in segments:
+        assert segment == segment.strip() and segment
+        assert spoken_chars(segment) <= LIMITS.max_chars and len(ENCODER.tokenizer.encode(segment).ids) <= LIMITS.max_tokens
+
+
+def test_a_word_over_the_limits_can_not_be_split() -> None:
+    with pytest.raises(RowError, match="51 characters without a place to split") as caught:
+        ENCODER.split("short words and " + "x" * 51, LIMITS)
+    assert caught.value.kind == "cannot_split"
+
+
+def test_encode_refuses_what_one_pass_can_not_take() -> None:
+    assert ENCODER.encode("x" * spec.TEXT_LEN).shape == (256,)
+    for text, kind in (("x" * 257, "text_too_long"), (" \n\t", "empty_text")):
+        with pytest.raises(RowError) as caught:
+            ENCODER.encode(text)
+        assert caught.value.kind == kind
+
+
+def test_a_vocab_txt_loads_as_cased_bert(tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Hello", "hello", "##s", ",", "wor", "##ld"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    encoder = TextEncoder.load(tmp_path, spec.Vocabulary())
+    expected = BertWordPieceTokenizer(str(tmp_path / "vocab.txt"), lowercase=False)
+    assert encoder.encode("Hello, hellos world").tolist() == [5, 8, 6, 7, 9, 10]
+    assert encoder.encode("Hello world").tolist() == expected.encode("Hello world", add_special_tokens=False).ids
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    character_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="it is another's"):
+        TextEncoder.load(tmp_path, spec.Vocabulary(text_pad_token=10_148))
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="can't be read"):
+        TextEncoder.load(tmp_path, spec.Vocabulary())
