@@ -41,7 +41,9 @@ def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
 def test_set_and_overrides_win(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(GOOD)
-    config = load_config(path, ["pools.fine.num_cpus=2.5", "sampling.top_k=5", "seed=9"], output="elsewhere", limit=None)
+    config = load_config(
+        path, ["pools.fine.num_cpus=2.5", "sampling.top_k=5", "seed=9"], output="elsewhere", limit=None
+    )
     assert (config.pools.fine.num_cpus, config.sampling.top_k, config.seed) == (2.5, 5, 9)
     assert (config.output, config.limit, config.manifest) == ("elsewhere", None, "a.parquet")
     for wrong in ("seed", "=3", "model.x=3", "sampling.topk=1"):

@@ -19,7 +19,12 @@ SHORT = Sampling(max_semantic_tokens=45)
 ROWS: list[Row] = [
     ("First comes a sentence of some length, to be sure.", None, 0, Sampling(max_semantic_tokens=150)),
     ("Second.", "v2/en_speaker_6", 1, SHORT),
-    ("Third, hotter than the others.", "v2/zh_speaker_1", 2, Sampling(semantic_temperature=1.2, max_semantic_tokens=90)),
+    (
+        "Third, hotter than the others.",
+        "v2/zh_speaker_1",
+        2,
+        Sampling(semantic_temperature=1.2, max_semantic_tokens=90),
+    ),
     ("Fourth, without a dice.", None, 3, Sampling.greedy(max_semantic_tokens=60)),
     ("Fifth.", "v2/de_speaker_3", 4, Sampling(top_k=20, top_p=0.9, max_semantic_tokens=30)),
     ("Sixth, never early.", None, 5, Sampling(allow_early_stop=False, max_semantic_tokens=33)),
@@ -86,11 +91,15 @@ def test_stops_are_told(bark: Bark, together: list[Result]) -> None:
 
 
 @pytest.mark.parametrize("voice_name", [None, "v2/en_speaker_6", "short"])
-def test_a_carried_cache_equals_a_new_prefill_in_every_window(bark: Bark, voice_name: str | None, monkeypatch: Any) -> None:
+def test_a_carried_cache_equals_a_new_prefill_in_every_window(
+    bark: Bark, voice_name: str | None, monkeypatch: Any
+) -> None:
     """The windows that go on in their slot make the tokens that they would make from a full prompt."""
     voice = load_voice(voice_name) if voice_name and voice_name != "short" else None
     if voice_name == "short":
-        voice = bark.generate(["a"], seeds=[3], sampling=Sampling(max_semantic_tokens=40, allow_early_stop=False))[0].as_voice()
+        voice = bark.generate(["a"], seeds=[3], sampling=Sampling(max_semantic_tokens=40, allow_early_stop=False))[
+            0
+        ].as_voice()
     utterance = Utterance(0, Sampling.greedy(), voice)
     semantic = np.random.default_rng(0).integers(0, 10_000, 260)
     carried = run(bark.stages["coarse"], [utterance], [semantic])[0]
@@ -109,7 +118,9 @@ def test_a_carried_cache_equals_a_new_prefill_in_every_window(bark: Bark, voice_
                 return end.value
             if request.prompt is None:
                 went_on.append(request)
-                request = Request(np.array(known), request.num_steps, request.ranges, request.policy, request.first_step)
+                request = Request(
+                    np.array(known), request.num_steps, request.ranges, request.policy, request.first_step
+                )
             answer = yield request
             assert request.prompt is not None
             known = [*request.prompt.tolist(), *answer.tokens]

@@ -11,7 +11,9 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.manifest import Manifest
 
-ROWS = [{"id": f"r{i}", "text": f"Text {i}.", "voice": None if i % 2 else "v2/en_speaker_1", "seed": i} for i in range(10)]
+ROWS = [
+    {"id": f"r{i}", "text": f"Text {i}.", "voice": None if i % 2 else "v2/en_speaker_1", "seed": i} for i in range(10)
+]
 
 
 def read(url: Path | str) -> list[dict[str, Any]]:

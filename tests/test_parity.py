@@ -81,7 +81,11 @@ def pick(name: str | None, short: HistoryPrompt) -> HistoryPrompt | None:
 
 
 def as_suno(voice: HistoryPrompt | None) -> dict[str, np.ndarray] | None:
-    return voice and dict(semantic_prompt=voice.semantic, coarse_prompt=voice.coarse, fine_prompt=voice.fine)
+    return voice and {
+        "semantic_prompt": voice.semantic,
+        "coarse_prompt": voice.coarse,
+        "fine_prompt": voice.fine,
+    }
 
 
 @pytest.mark.parametrize("voice_name", VOICES)

@@ -68,7 +68,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Stats:
-    """Work done so far by one stage: `busy` slot-steps out of `capacity` (1 and 1 per call where there are no slots)."""
+    """Work done so far by one stage: `busy` slot-steps out of `capacity`; without slots, each call is one of one."""
 
     tokens: int = 0
     busy: int = 0

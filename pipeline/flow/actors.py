@@ -6,7 +6,6 @@ A call is one shard: {shard} into the semantic pool, then schema.EDGE from pool 
 import asyncio
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +31,12 @@ class Board:
 
     def totals(self) -> dict[str, tuple[int, Counts]]:
         """By stage: actors heard of, and their sums."""
-        return {
-            stage: (len(by_actor), tuple(map(sum, zip(*by_actor.values(), strict=True))) or (0, 0, 0, 0, 0.0))
-            for stage, by_actor in self.counts.items()
-        }
+        return {stage: (len(by_actor), add(by_actor.values())) for stage, by_actor in self.counts.items()}
+
+
+def add(counts: Iterable[Counts]) -> Counts:
+    rows, tokens, busy, capacity, busy_s = (sum(column) for column in zip((0, 0, 0, 0, 0.0), *counts, strict=True))
+    return int(rows), int(tokens), int(busy), int(capacity), busy_s
 
 
 @dataclass

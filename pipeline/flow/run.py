@@ -60,7 +60,7 @@ def run(config: RunConfig, address: str | None = None) -> Summary:
         connect(address)
         if not config.cluster_can_grow:
             preflight.check(config, preflight.alive_nodes(ray.nodes()))
-        board = Board.remote()
+        board = Board.remote()  # type: ignore[attr-defined]  # ray.remote made it a factory
         work(plan, missing, store, Setup(config, model, revision, board))
     else:
         print("every shard is committed already: nothing to do", file=sys.stderr)

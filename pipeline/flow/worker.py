@@ -61,6 +61,11 @@ class Worker:
         utterance, x, loop, future = job
 
         def done(output: Any) -> None:
-            loop.call_soon_threadsafe(lambda: future.cancelled() or future.set_result(output))
+            loop.call_soon_threadsafe(settle, future, output)
 
         self.stage.submit(utterance, x, done)
+
+
+def settle(future: asyncio.Future[Any], output: Any) -> None:
+    if not future.cancelled():
+        future.set_result(output)

@@ -24,7 +24,7 @@ class NoiseModel:
     n_layer: int = 2
     n_head: int = 2
     n_embd: int = 32
-    codec_config: CodecConfig = CodecConfig(dimension=16, n_filters=4)
+    codec_config: CodecConfig = field(default_factory=lambda: CodecConfig(dimension=16, n_filters=4))
     vocabulary: spec.Vocabulary = field(default_factory=spec.Vocabulary)
     eos_gain: float = 1.5
     seed: int = 0

@@ -42,7 +42,10 @@ def test_abbreviations_do_not_end_sentences() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.text(max_size=400) | st.lists(st.sampled_from(["a b.", "Hm!", "今天。", "x,", "word"]), max_size=80).map(" ".join))
+@given(
+    st.text(max_size=400)
+    | st.lists(st.sampled_from(["a b.", "Hm!", "今天。", "x,", "word"]), max_size=80).map(" ".join)
+)
 def test_a_split_keeps_every_character_and_the_limits(text: str) -> None:
     try:
         segments = ENCODER.split(text, LIMITS)
@@ -54,7 +57,10 @@ def test_a_split_keeps_every_character_and_the_limits(text: str) -> None:
     assert bare.sub("", "".join(segments)) == bare.sub("", text)
     for segment in segments:
         assert segment == segment.strip() and segment
-        assert spoken_chars(segment) <= LIMITS.max_chars and len(ENCODER.tokenizer.encode(segment).ids) <= LIMITS.max_tokens
+        assert (
+            spoken_chars(segment) <= LIMITS.max_chars
+            and len(ENCODER.tokenizer.encode(segment).ids) <= LIMITS.max_tokens
+        )
 
 
 def test_a_word_over_the_limits_can_not_be_split() -> None:

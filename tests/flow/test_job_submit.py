@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
 import psutil
+import pytest
 import yaml
 
 from pipeline.config import RunConfig

@@ -18,7 +18,9 @@ def three(**settings: object) -> RunConfig:
 
 
 def test_three_whole_gpus_on_one_are_refused_with_fractions() -> None:
-    with pytest.raises(ConfigError, match=r"3 GPUs .* of 1 GPUs .*; num_gpus: 0\.33 for each of the 3 actors would fit"):
+    with pytest.raises(
+        ConfigError, match=r"3 GPUs .* of 1 GPUs .*; num_gpus: 0\.33 for each of the 3 actors would fit"
+    ):
         preflight.check(three(num_gpus=1), [{"CPU": 16.0, "GPU": 1.0}])
     preflight.check(three(num_gpus=0.33), [{"CPU": 16.0, "GPU": 1.0}])
     preflight.check(three(num_gpus=1), [{"CPU": 16.0, "GPU": 4.0}])

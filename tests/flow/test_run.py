@@ -69,7 +69,7 @@ def test_rows_sound_as_in_python_and_each_is_in_one_place(make_config: MakeConfi
     assert written["voice"]["seed"] == 7
     assert written["long"]["num_segments"] > 1
     assert written["greedy"]["semantic_temperature"] == 0
-    outside = [p for p in Path(config.output).parent.rglob("*escape*")]
+    outside = list(Path(config.output).parent.rglob("*escape*"))
     assert not outside
 
 

@@ -47,7 +47,7 @@ def test_only_the_first_create_wins(tmp_path: Path) -> None:
 def test_an_output_that_can_not_be_written_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for url in (str(tmp_path / "file/below"), "nosuchscheme://x/y"):
-        with pytest.raises(ConfigError, match="output .*: can't be"):
+        with pytest.raises(ConfigError, match=r"output .*: can't be"):
             Store(url).check_writable()
 
 
