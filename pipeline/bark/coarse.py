@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pipeline import spec
-from pipeline.bark.semantic import engine_stats, make_engine
+from pipeline.bark.slots import engine_stats, make_engine
 from pipeline.bark.stage import Done, Stats, Utterance
 from pipeline.engine.draw import Policy
 from pipeline.engine.engine import Program, Request

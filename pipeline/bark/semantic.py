@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from pipeline import spec
+from pipeline.bark.slots import engine_stats, make_engine
 from pipeline.bark.stage import Done, Stats, Utterance
 from pipeline.engine.draw import Policy
-from pipeline.engine.engine import Engine, Program, Request
-from pipeline.engine.kv_cache import KVCache
+from pipeline.engine.engine import Program, Request
 from pipeline.engine.noise import make_key
 from pipeline.errors import RowError
 from pipeline.model.gpt import GPT
@@ -75,22 +75,3 @@ class SemanticStage:
     @property
     def stats(self) -> Stats:
         return engine_stats(self.engine)
-
-
-def make_engine(model: GPT, slots: int, positions: int, device: torch.device, dtype: torch.dtype) -> Engine:
-    """An engine with its cache, on one device."""
-    config = model.config
-    cache = KVCache(
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        head_width=config.n_embd // config.n_head,
-        slots=slots,
-        positions=positions,
-        dtype=dtype,
-        device=device,
-    )
-    return Engine(model.to(device, dtype), cache, device)
-
-
-def engine_stats(engine: Engine) -> Stats:
-    return Stats(engine.tokens, engine.busy_slot_steps, engine.steps * engine.cache.slots)

@@ -17,6 +17,8 @@ from pipeline import spec
 from pipeline.errors import RowError
 
 MAX_VOICE_BYTES = 16 * 2**20  # unpacked; Suno's largest preset holds 58 kB
+MAX_SEMANTIC = spec.Vocabulary().semantic_vocab_size  # a checkpoint may know fewer: its own voices fit it
+MAX_HELD = 1000  # voices in memory, about 60 kB each
 ARRAYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")
 
 
@@ -33,7 +35,11 @@ class HistoryPrompt:
     fine: np.ndarray
 
     def __post_init__(self) -> None:
-        for name, rows, high in (("semantic", 0, 10_000), ("coarse", 2, 1024), ("fine", 8, 1024)):
+        for name, rows, high in (
+            ("semantic", 0, MAX_SEMANTIC),
+            ("coarse", 2, spec.CODEBOOK_SIZE),
+            ("fine", 8, spec.CODEBOOK_SIZE),
+        ):
             array = getattr(self, name)
             wanted = f"({rows}, m)" if rows else "(n,)"
             if array.ndim != (2 if rows else 1) or (rows and array.shape[0] != rows) or array.shape[-1] == 0:
@@ -100,7 +106,7 @@ def read_npz(content: bytes, where: str) -> HistoryPrompt:
         raise RowError("bad_voice", f"voice {where}: not a readable .npz: {error}") from error
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=MAX_HELD)
 def load_voice(name: str, folder: Path | None = None) -> HistoryPrompt:
     """A voice by name or by the path or URL of an `.npz`.
 
