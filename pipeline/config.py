@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline.bark.stage import MAX_SEED, SAMPLING_FIELDS, Sampling
+from pipeline.bark.stage import MAX_SEED, SAMPLING_FIELDS, Sampling, is_good_slots
 from pipeline.errors import ConfigError
 
 STAGES = ("semantic", "coarse", "fine", "decode")
@@ -33,8 +33,8 @@ class PoolConfig(Part):
     actors: int | Actors = 1  # a fixed number, or {min, max}
     num_gpus: float = Field(0, ge=0)  # per actor; fractions share a GPU
     num_cpus: float = Field(1, gt=0)  # per actor; also its compute threads, at least one
-    device: str = "auto"  # auto: CUDA where num_gpus is above 0
-    dtype: str = "auto"  # auto: bfloat16 on CUDA, float32 on a CPU
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")  # auto: CUDA where num_gpus is above 0
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 on CUDA, float32 on a CPU
     slots: int | None = Field(None, ge=1)  # utterances side by side (semantic, coarse); none: 8 on a CPU, 32 on CUDA
     shards_in_flight: int = Field(4, ge=1)  # shards whose rows one actor mixes, so that a slow row idles nobody
 
@@ -44,6 +44,19 @@ class PoolConfig(Part):
         low, high = (value, value) if isinstance(value, int) else (value.min, value.max)
         if not 1 <= low <= high:
             raise ValueError("must be at least 1, and max at least min")
+        return value
+
+    @model_validator(mode="after")
+    def _gpu_is_asked_for(self) -> "PoolConfig":
+        if self.device.startswith("cuda") and not self.num_gpus:
+            raise ValueError("device cuda needs num_gpus above 0, or Ray would not know that the GPU is in use")
+        return self
+
+    @field_validator("slots")
+    @classmethod
+    def _fixed_shape(cls, value: int | None) -> int | None:
+        if value is not None and not is_good_slots(value):
+            raise ValueError("must be 1 to 4 or a multiple of 4")
         return value
 
     @property

@@ -8,7 +8,7 @@ from pipeline.bark.coarse import CoarseStage
 from pipeline.bark.decode import DecodeStage
 from pipeline.bark.fine import FineStage
 from pipeline.bark.semantic import SemanticStage
-from pipeline.bark.stage import Stage
+from pipeline.bark.stage import Stage, is_good_slots
 from pipeline.bark.text import TextEncoder
 from pipeline.errors import ConfigError
 from pipeline.model.checkpoint import Checkpoint
@@ -56,10 +56,9 @@ def pick_dtype(dtype: str, device: str) -> torch.dtype:
 
 
 def pick_slots(slots: int | None, device: torch.device) -> int:
-    """A multiple of 4: for other numbers the matrix library computes the last rows in another order (measured),
-    and a row's low bits would depend on its slot."""
+    """As asked, else by the device."""
     if slots is None:
         return DEFAULT_SLOTS[device.type]
-    if slots < 1 or (slots > 4 and slots % 4):
+    if not is_good_slots(slots):
         raise ConfigError(f"slots must be 1 to 4 or a multiple of 4, is {slots}")
     return slots

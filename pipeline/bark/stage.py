@@ -66,6 +66,12 @@ class Utterance:
     text_ids: np.ndarray | None = None  # (T,) int64, without offset, T <= 256
 
 
+def is_good_slots(slots: int) -> bool:
+    """1 to 4 or a multiple of 4: for other numbers of rows the matrix library computes the last rows in another
+    order (measured, docs/log.md), and a row's low bits would depend on its slot."""
+    return 1 <= slots <= 4 or (slots > 0 and slots % 4 == 0)
+
+
 @dataclass(frozen=True)
 class Stats:
     """Work done so far by one stage: `busy` slot-steps out of `capacity`; without slots, each call is one of one."""

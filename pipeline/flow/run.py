@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline import __version__
+from pipeline.bark.build import load_text_encoder
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, IncompleteError
 from pipeline.flow import preflight
@@ -53,6 +54,8 @@ def run(config: RunConfig, address: str | None = None) -> Summary:
     config = absolute(config)
     store = Store(config.output, config.storage_options)
     checkpoint = Checkpoint(resolve(config.model, config.revision))
+    checkpoint.check()  # a wrong model is found here, not by an actor
+    load_text_encoder(checkpoint, config.tokenizer)
     model, revision = about_model(config, checkpoint)
     plan = make_plan(config, store, model)
     missing = sorted(set(range(plan.num_shards)) - committed_shards(store))

@@ -59,10 +59,27 @@ class Checkpoint:
         """EnCodec's decoder, weight norm folded."""
         return self._fill(Codec(self.layout.codec_config()), "codec")
 
+    def check(self) -> None:
+        """Every part's names and shapes against its config, without filling a model: the driver's quick look."""
+        with torch.device("meta"):
+            empty = {
+                "semantic": GPT(self.layout.gpt_config("semantic")),
+                "coarse": GPT(self.layout.gpt_config("coarse")),
+                "fine": FineGPT(self.layout.gpt_config("fine")),
+                "codec": Codec(self.layout.codec_config()),
+            }
+        for part, model in empty.items():
+            self._state(model, part)
+
     def _fill(self, model: M, part: str) -> M:
         """Strictly load one part's weights, in float32."""
-        state = canonical(self.layout.tensors(part), model, f"{self.folder}: {part}")
+        model.load_state_dict({name: tensor.float() for name, tensor in self._state(model, part).items()})
+        return model.eval().requires_grad_(False)
+
+    def _state(self, model: nn.Module, part: str) -> dict[str, Tensor]:
+        """One part's weights under the module's names; raises CheckpointError where they don't match it."""
         where = f"{self.folder}: {part} model"
+        state = canonical(self.layout.tensors(part), model, where)
         wanted = model.state_dict()
         problems = []
         if missing := sorted(wanted.keys() - state.keys()):
@@ -74,8 +91,7 @@ class Checkpoint:
                 problems.append(f"{name} is {tuple(state[name].shape)}, the config says {tuple(wanted[name].shape)}")
         if problems:
             raise CheckpointError(f"{where}: " + "; ".join(problems[:5]))
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-        return model.eval().requires_grad_(False)
+        return state
 
     @cached_property
     def fingerprint(self) -> str:

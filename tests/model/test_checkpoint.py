@@ -120,6 +120,8 @@ def test_wrong_keys_and_shapes_are_named(hf: Path, damage: Callable, says: str) 
     save_file(weights, hf / "model.safetensors")
     with pytest.raises(CheckpointError, match=says):
         load_all(hf)
+    with pytest.raises(CheckpointError, match=says):  # the driver's quick look finds the same
+        Checkpoint(hf).check()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "generation_config.json"])
@@ -163,6 +165,11 @@ def test_folders_that_are_no_bark_are_refused(hf: Path, tmp_path: Path) -> None:
     (hf / "config.json").write_text('{"model_type": "bert", "hidden_size": 32}')
     with pytest.raises(CheckpointError, match=r"config\.json: semantic_config: missing"):
         load_all(hf)
+
+
+def test_the_quick_look_passes_both_layouts(tiny: Path, tiny_suno: Path) -> None:
+    Checkpoint(tiny).check()
+    Checkpoint(tiny_suno).check()
 
 
 def test_the_fingerprint_follows_the_weights(hf: Path, tiny: Path) -> None:
