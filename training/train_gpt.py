@@ -1,0 +1,149 @@
+"""Steps 5 and 6: the causal transformers, semantic and coarse, on prompts laid out exactly as at inference.
+
+A share of the steps leaves the prompt's padding out (every token keeps its position), which costs half as much; the
+other steps show it, because at inference padding is attended to. Resumes from STATE_DIR/{stage}.pt.
+
+    python training/train_gpt.py STATE_DIR semantic|coarse MINUTES
+"""
+import math
+import pathlib
+import random
+import sys
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from corpus import COARSE_INFER, COARSE_PAD, COARSE_VOCABULARY, SEMANTIC, Corpus
+from pipeline.model.gpt import GPT, GPTConfig
+
+LAYERS, HEADS, WIDTH = 4, 4, 192
+RATIO = 75 / 49.9 * 2                                    # coarse tokens a semantic token
+PEAK_RATE, WARM_STEPS, PLAIN_SHARE = 2e-3, 50, 0.6       # PLAIN_SHARE of a run's time leaves padding out
+BATCH = {"semantic": 16, "coarse": 4}
+
+# One training row: ids (P,), second ids summed on (P,) or -1, positions (P,), and where the tokens to learn start
+Row = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+
+
+def semantic_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
+    """[text 256 + history 256 | infer | tokens | EOS]"""
+    said = rng.choice(corpus.utterances)
+    text = np.full(256, corpus.text_pad)
+    ids = corpus.text_ids(said.text, rng)
+    text[:len(ids)] = ids
+    old = np.full(256, SEMANTIC)
+    if rng.random() < 0.5:
+        kept = corpus.history(said.voice, rng)[0][-256:]
+        old[:len(kept)] = kept
+    used = max(len(ids), 256 if old[0] != SEMANTIC else 0) if plain else 256
+    tokens = np.concatenate([[corpus.semantic_infer], said.semantic, [SEMANTIC]])
+    ids = np.concatenate([text[:used], tokens])
+    second = np.concatenate([old[:used], np.full(len(tokens), -1)])
+    return ids, second, np.concatenate([np.arange(used), 256 + np.arange(len(tokens))]), used + 1
+
+
+def coarse_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
+    """One inference window: [semantic 256 | infer | up to 630 old coarse tokens | 60 new], all coarse tokens learnt."""
+    said = rng.choice(corpus.utterances)
+    flat = lambda codes: (codes[:2] + np.array([[SEMANTIC], [SEMANTIC + 1024]])).T.reshape(-1)
+    semantic, new, old_s, old_c = said.semantic, flat(said.codes), 0, np.zeros(0, np.int64)
+    if rng.random() < 0.4:
+        spoken, codes = corpus.history(said.voice, rng)
+        old_s = min(209, len(spoken) - len(spoken) % 2, int(codes.shape[1] * 2 // RATIO))
+        semantic, old_c = np.concatenate([spoken[-old_s:], semantic]), flat(codes)[-round(old_s * RATIO):][:-2]
+    steps = range(0, len(new), 60)
+    last_unmoved = max([n for n in steps if old_s + round(n / RATIO) <= 209], default=0)
+    n = rng.choice([last_unmoved, rng.choice(steps)])
+    start = max(0, old_s + round(n / RATIO) - 209)
+    window = semantic[start:start + 256]
+    known = len(window)
+    if not plain:
+        window = np.concatenate([window, np.full(256 - known, COARSE_PAD)])
+    coarse = np.concatenate([old_c, new[:n + 60]])[max(0, len(old_c) + n - 630):]
+    ids = np.concatenate([window, [COARSE_INFER], coarse])
+    positions = np.concatenate([np.arange(len(window)), 256 + np.arange(1 + len(coarse))])
+    return ids, np.full(len(ids), -1), positions, len(window) + 1
+
+
+def collate(rows: list[Row]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """ids, second, positions, targets (all (B, P)), padded on the right with what is never learnt (-100)."""
+    longest = max(len(row[0]) for row in rows)
+    ids, second, positions = (torch.from_numpy(np.stack([np.pad(row[k], (0, longest - len(row[k])), constant_values=fill) for row in rows]))
+                              for k, fill in ((0, 0), (1, -1), (2, 0)))
+    targets = torch.full((len(rows), longest), -100)
+    for b, (row, _, _, start) in enumerate(rows):
+        targets[b, start - 1:len(row) - 1] = torch.from_numpy(row[start:])
+    return ids, second, positions, targets
+
+
+def loss_of(model: GPT, stage: str, rows: list[Row]) -> tuple[Tensor, Tensor]:
+    """Mean cross entropy in nats, and the share of right first guesses."""
+    ids, second, positions, targets = collate(rows)
+    x = model.wte(ids) + model.wpe(positions) + model.wte(second.clamp(min=0)) * (second >= 0)[..., None]
+    for block in model.h:
+        q, k, v = block.attn.qkv(block.ln_1(x))
+        x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+        x = x + block.mlp(block.ln_2(x))
+    learnt = targets >= 0
+    x, targets = model.ln_f(x[learnt]), targets[learnt]
+    ranges = [(0, SEMANTIC + 1)] if stage == "semantic" else [(SEMANTIC, SEMANTIC + 1024), (SEMANTIC + 1024, SEMANTIC + 2048)]
+    total, right = torch.zeros(()), torch.zeros(())
+    for low, high in ranges:                              # a coarse token is chosen from its own codebook only
+        mine = (targets >= low) & (targets < high)
+        logits = F.linear(x[mine], model.lm_head.weight[low:high])
+        total = total + F.cross_entropy(logits, targets[mine] - low, reduction="sum")
+        right = right + (logits.argmax(-1) == targets[mine] - low).sum()
+    return total / len(targets), right / len(targets)
+
+
+def build(stage: str, corpus: Corpus) -> GPT:
+    sizes = (corpus.semantic_vocabulary, SEMANTIC + 1) if stage == "semantic" else (COARSE_VOCABULARY, COARSE_VOCABULARY)
+    model = GPT(GPTConfig(*sizes, LAYERS, HEADS, WIDTH), merged_len=256 if stage == "semantic" else 0)
+    for name, weight in model.named_parameters():
+        if weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.02 / (2 * LAYERS) ** 0.5 if name.endswith("c_proj.weight") else 0.02)
+    return model
+
+
+def bucketed(make, corpus: Corpus, rng: random.Random, plain: bool, size: int) -> list[list[Row]]:
+    """Eight batches of rows of like lengths, in random order."""
+    rows = sorted((make(corpus, rng, plain) for _ in range(8 * size)), key=lambda row: len(row[0]))
+    batches = [rows[i:i + size] for i in range(0, len(rows), size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def main(state: pathlib.Path, stage: str, minutes: float) -> None:
+    torch.manual_seed(1), torch.set_num_threads(1)
+    rng, corpus = random.Random(time.time_ns()), Corpus(state)
+    model, path, step = build(stage, corpus), state / f"{stage}.pt", 0
+    optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    if path.exists():
+        held = torch.load(path)
+        model.load_state_dict(held["model"]), optimiser.load_state_dict(held["optimiser"])
+        step = held["step"]
+    make, began, waiting, sums = {"semantic": semantic_row, "coarse": coarse_row}[stage], time.time(), [], [0.0, 0.0, 0]
+    while (part := (time.time() - began) / (minutes * 60)) < 1:
+        waiting = waiting or bucketed(make, corpus, rng, part < PLAIN_SHARE, BATCH[stage])
+        warm = min(1.0, (time.time() - began) / 30)
+        for group in optimiser.param_groups:
+            group["lr"] = PEAK_RATE * warm * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * part)))
+        loss, right = loss_of(model, stage, waiting.pop())
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step, sums = step + 1, [sums[0] + float(loss), sums[1] + float(right), sums[2] + 1]
+        if step % 50 == 0:
+            print(step, f"{time.time() - began:.0f}s", f"loss {sums[0] / sums[2]:.3f} right {sums[1] / sums[2]:.3f}", flush=True)
+            sums = [0.0, 0.0, 0]
+        if step % 200 == 0:
+            torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, path)
+    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, path)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
