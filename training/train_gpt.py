@@ -35,7 +35,7 @@ def semantic_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     ids = corpus.text_ids(said.text, rng)
     text[:len(ids)] = ids
     old = np.full(256, SEMANTIC)
-    if rng.random() < 0.5:
+    if rng.random() < (0.15 if plain else 0.5):
         kept = corpus.history(said.voice, rng)[0][-256:]
         old[:len(kept)] = kept
     used = max(len(ids), 256 if old[0] != SEMANTIC else 0) if plain else 256
