@@ -58,13 +58,34 @@ def spectra(samples: Tensor, size: int) -> Tensor:
     return torch.stft(samples, size, size // 4, window=torch.hann_window(size), return_complex=True).abs() / size ** 0.5
 
 
+def mel_bands(count: int = 64, size: int = 1024) -> Tensor:
+    """(count, size/2+1) triangles up to 8 kHz, each summing to one."""
+    bins_hz = torch.arange(size // 2 + 1) * vocoder.RATE_HZ / size
+    edges = 700 * torch.expm1(torch.linspace(torch.tensor(40 / 700).log1p(), torch.tensor(8000 / 700).log1p(), count + 2))
+    low, mid, high = (edges[i:i + count, None] for i in range(3))
+    triangle = torch.minimum((bins_hz - low) / (mid - low), (high - bins_hz) / (high - mid)).clamp(min=0) + 1e-6
+    return triangle / triangle.sum(1, keepdim=True)
+
+
+MEL = mel_bands()
+
+
+def crisp(samples: Tensor) -> Tensor:
+    """Pre-emphasis: as much weight on the formants that tell words apart as on the loud low harmonics."""
+    return 2.5 * (samples[:, 1:] - 0.93 * samples[:, :-1])
+
+
 def losses(made: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-    """Samples match where pitch and phase are certain; log spectra match everywhere."""
-    terms = {"wave": F.l1_loss(made, wanted)}
+    """Samples match where pitch and phase are certain; spectra match everywhere, in bands where noise is random."""
+    terms = {"wave": F.l1_loss(made, wanted), "crisp": F.l1_loss(crisp(made), crisp(wanted))}
     for size in (128, 512, 1024):
         a, b = spectra(made, size), spectra(wanted, size)
-        terms[f"log{size}"] = F.l1_loss((a + 3e-3).log(), (b + 3e-3).log()) / 3
         terms[f"mag{size}"] = (a - b).norm() / b.norm() / 3
+        if size == 1024:
+            a, b = MEL @ a.square(), MEL @ b.square()
+            terms["mel"] = F.l1_loss((a + 1e-4).log(), (b + 1e-4).log()) / 2
+        else:
+            terms[f"log{size}"] = F.l1_loss((a + 3e-3).log(), (b + 3e-3).log()) / 3
     return terms
 
 
@@ -124,7 +145,7 @@ def main(state: pathlib.Path, minutes: float) -> None:
         optimiser.step()
         step, seen_s = step + 1, seen_s + CLIPS * CLIP_FRAMES / 75
         for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(term) / 50
+            sums[name] = sums.get(name, 0.0) + term.item() / 50
         if step % 50 == 0:
             print(step, f"{time.time() - began:.0f}s", f"{seen_s / 3600:.2f}h", {n: round(v, 3) for n, v in sums.items()}, flush=True)
             sums = {}

@@ -83,7 +83,7 @@ def main(state: pathlib.Path, minutes: float) -> None:
         optimiser.step()
         step += 1
         total, count = sums.get(k, (0.0, 0))
-        sums[k] = (total + float(loss), count + 1)
+        sums[k] = (total + loss.item(), count + 1)
         if step % 100 == 0:
             print(step, f"{time.time() - began:.0f}s", {k: round(a / n, 2) for k, (a, n) in sorted(sums.items())}, flush=True)
             sums = {}

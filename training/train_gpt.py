@@ -136,7 +136,7 @@ def main(state: pathlib.Path, stage: str, minutes: float) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        step, sums = step + 1, [sums[0] + float(loss), sums[1] + float(right), sums[2] + 1]
+        step, sums = step + 1, [sums[0] + loss.item(), sums[1] + right.item(), sums[2] + 1]
         if step % 50 == 0:
             print(step, f"{time.time() - began:.0f}s", f"loss {sums[0] / sums[2]:.3f} right {sums[1] / sums[2]:.3f}", flush=True)
             sums = [0.0, 0.0, 0]
