@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from speak import PARTS, PHONES
+import words
+from speak import PHONES
 from vocoder import VOICES
 
-SEMANTIC = len(PHONES) * PARTS                  # semantic tokens; this id itself is pad and EOS
+SEMANTIC = words.SEMANTIC                       # semantic tokens; this id itself is pad and EOS
 TEXT_OFFSET = SEMANTIC + 1                      # id 0 of the tokenizer
 COARSE_PAD, COARSE_INFER = SEMANTIC + 2048, SEMANTIC + 2049
 COARSE_VOCABULARY = SEMANTIC + 2050
@@ -36,43 +38,85 @@ def make_tokenizer(state: pathlib.Path) -> Tokenizer:
 class Utterance:
     text: str
     voice: int
-    semantic: np.ndarray                         # (n,)
+    base: np.ndarray                             # (n,) semantic tokens but for their word's place
+    word: np.ndarray                             # (n,) number of the word
     codes: np.ndarray                            # (8, T), T = 75/49.9 n
+
+    def semantic(self, places: np.ndarray) -> np.ndarray:
+        """(n,) tokens, given each word's place among the text ids."""
+        return self.base + places[self.word] % words.PLACES
 
 
 class Corpus:
     """All utterances whose codes are made, by voice; text ids with some words spelled, so that spelling is learnt too."""
 
     def __init__(self, state: pathlib.Path, first_shard: int = 0):
+        self.state = state
         path = state / "tokenizer.json"
         self.tokenizer = Tokenizer.from_file(str(path)) if path.exists() else make_tokenizer(state)
         self.text_pad = TEXT_OFFSET + self.tokenizer.get_vocab_size()
         self.semantic_infer = self.text_pad + 1
         self.semantic_vocabulary = self.semantic_infer + 1
         self.utterances: list[Utterance] = []
+        said = words.pronunciations(state, (state / "sentences.txt").read_text().splitlines())
         for path in sorted((state / "codes").glob("???.npy"))[first_shard:]:
             held, codes = np.load(state / "speech" / f"{path.stem}.npz"), np.load(path)
             texts, voices, tokens, at, token_at = (held[k] for k in ("text", "voice", "tokens", "offset", "token_offset"))
-            for i in range(len(texts)):
-                self.utterances.append(Utterance(str(texts[i]), list(VOICES).index(voices[i]),
-                                                 tokens[token_at[i]:token_at[i + 1]].astype(np.int64),
-                                                 codes[:, at[i]:at[i + 1]].astype(np.int64)))
+            for i, text in enumerate(map(str, texts)):
+                base, word = words.located(tokens[token_at[i]:token_at[i + 1]].astype(np.int64), text, said)
+                self.utterances.append(Utterance(text, list(VOICES).index(voices[i]), base, word, codes[:, at[i]:at[i + 1]].astype(np.int64)))
         self.by_voice = [[u for u in self.utterances if u.voice == v] for v in range(len(VOICES))]
 
-    def text_ids(self, text: str, rng: random.Random | None = None, spelled: float = 0.1) -> np.ndarray:
-        """Ids with offset; with rng, a share of the words as single letters."""
+    def text_ids(self, text: str, rng: random.Random | None = None, spelled: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+        """Ids with offset (T,), and where among them each word of text.split() begins; rng spells a share of the words."""
         ids: list[int] = []
-        for word in re.findall(r"[A-Za-z]+|[^A-Za-z\s]", text) if rng else [text]:
-            if rng and word.isalpha() and rng.random() < spelled:
-                letters = [word[0].lower(), *(f"##{c}" for c in word[1:].lower())]
-                ids += [self.tokenizer.token_to_id(c) for c in letters]
-            else:
-                ids += self.tokenizer.encode(word, add_special_tokens=False).ids
-        return np.array(ids[:256], np.int64) + TEXT_OFFSET
+        places = []
+        for word in text.split():
+            places.append(len(ids))
+            for piece in re.findall(r"[A-Za-z]+|[^A-Za-z]", word):
+                if rng and piece.isalpha() and rng.random() < spelled:
+                    ids += [self.tokenizer.token_to_id(c) for c in [piece[0].lower(), *(f"##{c}" for c in piece[1:].lower())]]
+                else:
+                    ids += self.tokenizer.encode(piece, add_special_tokens=False).ids
+        return np.array(ids[:256], np.int64) + TEXT_OFFSET, np.array(places)
 
-    def history(self, voice: int, rng: random.Random, least: int = 215) -> tuple[np.ndarray, np.ndarray]:
-        """Semantic tokens (n,) and codes (8, 1.5 n) of a voice's utterances put together, as its history prompt is."""
-        parts: list[Utterance] = []
-        while sum(len(u.semantic) for u in parts) < least:
+    def tokens(self, said: Utterance) -> np.ndarray:
+        """(n,) semantic tokens as the text is tokenized at inference."""
+        return said.semantic(self.text_ids(said.text)[1])
+
+    def history(self, voice: int, rng: random.Random, frames: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Semantic tokens (n,) and codes (8, 1.5 n) of one utterance of a voice, or of several until `frames`."""
+        parts = [rng.choice(self.by_voice[voice])]
+        while sum(part.codes.shape[1] for part in parts) < frames:
             parts.append(rng.choice(self.by_voice[voice]))
-        return np.concatenate([u.semantic for u in parts]), np.concatenate([u.codes for u in parts], 1)
+        return np.concatenate([self.tokens(part) for part in parts]), np.concatenate([part.codes for part in parts], 1)
+
+
+def code_embeddings(state: pathlib.Path, width: int, spread: float = 0.05) -> torch.Tensor:
+    """(8, 1024, width): the codebooks' own entries, projected at random. As first embeddings and first heads they make
+    codes that sound alike look alike from the first step, which takes the place of hours of finding that out."""
+    books = torch.from_numpy(np.load(state / "codebooks.npz")["books"])                       # (8, 1024, LATENT)
+    books = books - books.mean(1, keepdim=True)
+    projected = books @ torch.randn(books.shape[-1], width, generator=torch.Generator().manual_seed(2))
+    return projected / projected.std((1, 2), keepdim=True) * spread
+
+
+def semantic_embeddings(width: int, spread: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:
+    """(SEMANTIC, width) as sums of vectors for phone, half, slot and place, and the vectors of the places (PLACES, width)."""
+    draw = torch.Generator().manual_seed(3)
+    sizes = (len(PHONES), words.HALVES, words.SLOTS, words.PLACES)
+    tables = [torch.randn(size, width, generator=draw) * spread for size in sizes]
+    grid = tables[0][:, None, None, None] + tables[1][None, :, None, None] + tables[2][None, None, :, None] + tables[3]
+    return grid.reshape(-1, width), tables[3]
+
+
+def word_embeddings(corpus: Corpus, width: int, spread: float = 0.05) -> torch.Tensor:
+    """(text vocabulary, width): a known word starts as the sum of its phones, each projected by its place in the word."""
+    draw = torch.Generator().manual_seed(4)
+    table = torch.randn(corpus.tokenizer.get_vocab_size(), width, generator=draw) * spread
+    slots = torch.randn(10, len(PHONES), width, generator=draw) * spread
+    for word, phones in words.pronunciations(corpus.state, []).items():
+        index = corpus.tokenizer.token_to_id(word)
+        if index is not None and len(word) > 1:
+            table[index] = sum((slots[min(j, 9), p] for j, p in enumerate(phones)), torch.zeros(width))
+    return table

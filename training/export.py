@@ -72,10 +72,10 @@ def configs(state: pathlib.Path, corpus: Corpus) -> tuple[dict, dict]:
 
 
 def write_voices(corpus: Corpus, folder: pathlib.Path) -> None:
-    """One history prompt a voice: a few training sentences in a row, at least 345 semantic tokens (512 frames) long."""
+    """One history prompt a voice: one training sentence, short, so that prompts stay short."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(vocoder.VOICES):
-        semantic, codes = corpus.history(index, random.Random(7 + index), least=345)
+        semantic, codes = corpus.history(index, random.Random(7 + index))
         np.savez(folder / f"{name}.npz", semantic_prompt=semantic, coarse_prompt=codes[:2], fine_prompt=codes.astype(np.int32))
 
 

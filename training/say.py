@@ -52,7 +52,7 @@ def draw(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 def semantic(model, corpus: Corpus, texts: list[str], old: np.ndarray | None, temperature: float) -> tuple[list[np.ndarray], list[bool]]:
     text, hist = torch.full((len(texts), 256), corpus.text_pad), torch.full((256,), SEMANTIC)
     for row, said in zip(text, texts):
-        ids = corpus.text_ids(said)
+        ids = corpus.text_ids(said)[0]
         row[:len(ids)] = torch.from_numpy(ids)
     if old is not None:
         hist[:min(256, len(old))] = torch.from_numpy(old[-256:])
@@ -118,7 +118,7 @@ def fine(model, rough: np.ndarray, old: np.ndarray | None, temperature: float = 
 
 def load(state: pathlib.Path, corpus: Corpus) -> dict:
     models = {"semantic": train_gpt.build("semantic", corpus), "coarse": train_gpt.build("coarse", corpus),
-              "fine": train_fine.build(), "decoder": train_decoder.build()}
+              "fine": train_fine.build(state), "decoder": train_decoder.build()}
     for name, model in models.items():
         model.load_state_dict(torch.load(state / f"{name}.pt")["model"])
         model.eval()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from corpus import Corpus
+from corpus import Corpus, code_embeddings
 from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPTConfig
 
@@ -24,11 +24,13 @@ LAYERS, HEADS, WIDTH, PAD, WINDOW, BATCH = 3, 4, 192, 1024, 1024, 2
 PEAK_RATE = 2e-3
 
 
-def build() -> FineGPT:
+def build(state: pathlib.Path) -> FineGPT:
     model = FineGPT(GPTConfig(1025, 1025, LAYERS, HEADS, WIDTH, n_codes_total=8, n_codes_given=1))
     for name, weight in model.named_parameters():
         if weight.dim() == 2:
             torch.nn.init.normal_(weight, std=0.02)
+    for table, rows in zip(model.wtes, code_embeddings(state, WIDTH)):
+        table.weight.data[:1024] = rows
     return model
 
 
@@ -63,7 +65,7 @@ def loss_of(model: FineGPT, corpus: Corpus, rng: random.Random, k: int, frames: 
 def main(state: pathlib.Path, minutes: float) -> None:
     torch.manual_seed(1), torch.set_num_threads(1)
     rng, corpus, path, step = random.Random(time.time_ns()), Corpus(state), state / "fine.pt", 0
-    model = build()
+    model = build(state)
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     if path.exists():
         held = torch.load(path)

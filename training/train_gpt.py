@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from corpus import COARSE_INFER, COARSE_PAD, COARSE_VOCABULARY, SEMANTIC, Corpus
+from corpus import COARSE_INFER, COARSE_PAD, COARSE_VOCABULARY, SEMANTIC, TEXT_OFFSET, Corpus, code_embeddings, semantic_embeddings, word_embeddings
 from pipeline.model.gpt import GPT, GPTConfig
 
 LAYERS, HEADS, WIDTH = 4, 4, 192
@@ -32,14 +32,14 @@ def semantic_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     """[text 256 + history 256 | infer | tokens | EOS]"""
     said = rng.choice(corpus.utterances)
     text = np.full(256, corpus.text_pad)
-    ids = corpus.text_ids(said.text, rng)
+    ids, places = corpus.text_ids(said.text, rng)
     text[:len(ids)] = ids
     old = np.full(256, SEMANTIC)
     if rng.random() < (0.15 if plain else 0.5):
         kept = corpus.history(said.voice, rng)[0][-256:]
         old[:len(kept)] = kept
     used = max(len(ids), 256 if old[0] != SEMANTIC else 0) if plain else 256
-    tokens = np.concatenate([[corpus.semantic_infer], said.semantic, [SEMANTIC]])
+    tokens = np.concatenate([[corpus.semantic_infer], said.semantic(places), [SEMANTIC]])
     ids = np.concatenate([text[:used], tokens])
     second = np.concatenate([old[:used], np.full(len(tokens), -1)])
     return ids, second, np.concatenate([np.arange(used), 256 + np.arange(len(tokens))]), used + 1
@@ -49,7 +49,7 @@ def coarse_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     """One inference window: [semantic 256 | infer | up to 630 old coarse tokens | 60 new], all coarse tokens learnt."""
     said = rng.choice(corpus.utterances)
     flat = lambda codes: (codes[:2] + np.array([[SEMANTIC], [SEMANTIC + 1024]])).T.reshape(-1)
-    semantic, new, old_s, old_c = said.semantic, flat(said.codes), 0, np.zeros(0, np.int64)
+    semantic, new, old_s, old_c = corpus.tokens(said), flat(said.codes), 0, np.zeros(0, np.int64)
     if rng.random() < 0.4:
         spoken, codes = corpus.history(said.voice, rng)
         old_s = min(209, len(spoken) - len(spoken) % 2, int(codes.shape[1] * 2 // RATIO))
@@ -105,7 +105,38 @@ def build(stage: str, corpus: Corpus) -> GPT:
     for name, weight in model.named_parameters():
         if weight.dim() == 2:
             torch.nn.init.normal_(weight, std=0.02 / (2 * LAYERS) ** 0.5 if name.endswith("c_proj.weight") else 0.02)
+    (start_semantic if stage == "semantic" else start_coarse)(model, corpus)
     return model
+
+
+def see_alike(model: GPT, heads: int, strength: float = 0.08) -> None:
+    """In the first layer's first heads, queries start equal to keys: a position looks at what resembles it."""
+    rows = heads * WIDTH // HEADS
+    weight = model.h[0].attn.c_attn.weight.data                                  # (3 · WIDTH, WIDTH): q, k, v
+    weight[:rows] = torch.randn(rows, WIDTH) * strength
+    weight[WIDTH:WIDTH + rows] = weight[:rows]
+
+
+def start_semantic(model: GPT, corpus: Corpus) -> None:
+    """Words start as their phones, tokens as what they are made of, and text positions resemble their place's tokens."""
+    tokens, places = semantic_embeddings(WIDTH)
+    model.wte.weight.data[:SEMANTIC] = tokens
+    model.lm_head.weight.data[:SEMANTIC] = tokens
+    model.wte.weight.data[TEXT_OFFSET:corpus.text_pad] = word_embeddings(corpus, WIDTH)
+    model.wpe.weight.data[:256] += places.repeat(256 // len(places) + 1, 1)[:256] * 1.5
+    see_alike(model, 2)
+
+
+def start_coarse(model: GPT, corpus: Corpus) -> None:
+    """Codes start as their codebook entries; a coarse position resembles the semantic position spoken at that time."""
+    for q, rows in enumerate(code_embeddings(corpus.state, WIDTH)[:2]):
+        for weight in (model.wte.weight, model.lm_head.weight):
+            weight.data[SEMANTIC + 1024 * q:SEMANTIC + 1024 * (q + 1)] = rows
+    model.wte.weight.data[:SEMANTIC] = semantic_embeddings(WIDTH)[0]
+    spoken_at = torch.cat([torch.arange(257.0), torch.arange(1024 - 257) / RATIO])            # in semantic tokens
+    waves = torch.outer(spoken_at, torch.logspace(-2.0, 0.0, WIDTH // 2))                     # periods 6 to 600 tokens
+    model.wpe.weight.data = torch.cat([waves.sin(), waves.cos()], 1) * 0.1
+    see_alike(model, 2)
 
 
 def bucketed(make, corpus: Corpus, rng: random.Random, plain: bool, size: int) -> list[list[Row]]:
