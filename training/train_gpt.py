@@ -21,8 +21,8 @@ from pipeline.model.gpt import GPT, GPTConfig
 
 LAYERS, HEADS, WIDTH = 4, 4, 192
 RATIO = 75 / 49.9 * 2                                    # coarse tokens a semantic token
-PEAK_RATE, WARM_STEPS, PLAIN_SHARE = 2e-3, 50, 0.6       # PLAIN_SHARE of a run's time leaves padding out
-BATCH = {"semantic": 16, "coarse": 4}
+PEAK_RATE, PLAIN_SHARE = 2e-3, 0.65       # PLAIN_SHARE of a run's time leaves padding out
+BATCH = {"semantic": 8, "coarse": 4}
 
 # One training row: ids (P,), second ids summed on (P,) or -1, positions (P,), and where the tokens to learn start
 Row = tuple[np.ndarray, np.ndarray, np.ndarray, int]
