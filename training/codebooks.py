@@ -6,24 +6,26 @@ signs times 64 corrections; chosen at random by the fine model it makes noise so
 
     python training/codebooks.py STATE_DIR        writes STATE_DIR/codebooks.npz and STATE_DIR/codes/*.npy
 """
+
 import itertools
 import pathlib
 import sys
 
 import numpy as np
 import torch
-
 import vocoder
 
 SIZE, BOOKS = 1024, 8
 NOISE_FROM = vocoder.LATENT - vocoder.NOISES
 # What one unit of a latent is worth. Cepstra are decibels; 4 for the voice keeps codebook 0 from ever mixing voices.
-WEIGHT = np.array([1 / 30] * vocoder.CEPSTRA + [1.0] * 3 + [4.0] * len(vocoder.VOICES) + [1.0] * vocoder.NOISES, np.float32)
+WEIGHT = np.array(
+    [1 / 30] * vocoder.CEPSTRA + [1.0] * 3 + [4.0] * len(vocoder.VOICES) + [1.0] * vocoder.NOISES, np.float32
+)
 
 
 def nearest(points: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
     """points (T, C), book (K, C) → (T,) index of the nearest entry."""
-    return torch.cat([(part @ book.T * 2 - (book ** 2).sum(1)).argmax(1) for part in points.split(20_000)])
+    return torch.cat([(part @ book.T * 2 - (book**2).sum(1)).argmax(1) for part in points.split(20_000)])
 
 
 def k_means(points: torch.Tensor, size: int, steps: int = 12) -> torch.Tensor:
@@ -34,14 +36,14 @@ def k_means(points: torch.Tensor, size: int, steps: int = 12) -> torch.Tensor:
         count = torch.bincount(chosen, minlength=size)
         total = torch.zeros_like(book).index_add_(0, chosen, points)
         book = total / count.clamp(min=1)[:, None]
-        book[count == 0] = points[torch.randperm(len(points))[:int((count == 0).sum())]]
+        book[count == 0] = points[torch.randperm(len(points))[: int((count == 0).sum())]]
     return book
 
 
 def noise_book(residual: torch.Tensor) -> torch.Tensor:
     """(T, LATENT) → (1024, LATENT): all noise signs times 64 corrections."""
-    signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=vocoder.NOISES)))          # (16, NOISES)
-    fixes = k_means(residual[:, :NOISE_FROM], SIZE // len(signs))                              # (64, rest)
+    signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=vocoder.NOISES)))  # (16, NOISES)
+    fixes = k_means(residual[:, :NOISE_FROM], SIZE // len(signs))  # (64, rest)
     return torch.cat([fixes.repeat_interleave(len(signs), 0), signs.repeat(len(fixes), 1)], 1)
 
 
@@ -81,7 +83,8 @@ def fit(latents: np.ndarray, path: pathlib.Path) -> None:
         rest = rest - book[chosen]
         share = torch.bincount(chosen, minlength=SIZE) / len(chosen)
         use = torch.exp(-(share * (share + 1e-9).log()).sum())
-        print(f"codebook {q}: perplexity {use:.0f}, left over {rest[:, :NOISE_FROM].std(0).norm() / spread:.3f} of the spread", flush=True)
+        left = rest[:, :NOISE_FROM].std(0).norm() / spread
+        print(f"codebook {q}: perplexity {use:.0f}, left over {left:.3f} of the spread", flush=True)
         books.append(book)
     np.savez(path, mean=mean.astype(np.float32), books=torch.stack(books).numpy())
 

@@ -1,4 +1,5 @@
-"""What the three transformers learn from: token ids of every utterance, the tokenizer, and the ids of this checkpoint."""
+"""What the three transformers learn from: token ids of every utterance, the tokenizer, this checkpoint's ids."""
+
 import collections
 import pathlib
 import random
@@ -7,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-
 import words
 from speak import PHONES
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from vocoder import VOICES
 
-SEMANTIC = words.SEMANTIC                       # semantic tokens; this id itself is pad and EOS
-TEXT_OFFSET = SEMANTIC + 1                      # id 0 of the tokenizer
+SEMANTIC = words.SEMANTIC  # semantic tokens; this id itself is pad and EOS
+TEXT_OFFSET = SEMANTIC + 1  # id 0 of the tokenizer
 COARSE_PAD, COARSE_INFER = SEMANTIC + 2048, SEMANTIC + 2049
 COARSE_VOCABULARY = SEMANTIC + 2050
 WHOLE_FROM, SUFFIXES = 4, ["##s", "##ed", "##ing", "##er", "##ly", "##'s", "##'t", "##'ll"]
@@ -38,9 +38,9 @@ def make_tokenizer(state: pathlib.Path) -> Tokenizer:
 class Utterance:
     text: str
     voice: int
-    base: np.ndarray                             # (n,) semantic tokens but for their word's place
-    word: np.ndarray                             # (n,) number of the word
-    codes: np.ndarray                            # (8, T), T = 75/49.9 n
+    base: np.ndarray  # (n,) semantic tokens but for their word's place
+    word: np.ndarray  # (n,) number of the word
+    codes: np.ndarray  # (8, T), T = 75/49.9 n
 
     def semantic(self, places: np.ndarray) -> np.ndarray:
         """(n,) tokens, given each word's place among the text ids."""
@@ -48,7 +48,7 @@ class Utterance:
 
 
 class Corpus:
-    """All utterances whose codes are made, by voice; text ids with some words spelled, so that spelling is learnt too."""
+    """All utterances whose codes are made, by voice; some words can be spelled, so that spelling is learnt too."""
 
     def __init__(self, state: pathlib.Path, first_shard: int = 0):
         self.state = state
@@ -61,21 +61,32 @@ class Corpus:
         said = words.pronunciations(state, (state / "sentences.txt").read_text().splitlines())
         for path in sorted((state / "codes").glob("???.npy"))[first_shard:]:
             held, codes = np.load(state / "speech" / f"{path.stem}.npz"), np.load(path)
-            texts, voices, tokens, at, token_at = (held[k] for k in ("text", "voice", "tokens", "offset", "token_offset"))
+            texts, voices, tokens, at, token_at = (
+                held[k] for k in ("text", "voice", "tokens", "offset", "token_offset")
+            )
             for i, text in enumerate(map(str, texts)):
-                base, word = words.located(tokens[token_at[i]:token_at[i + 1]].astype(np.int64), text, said)
-                self.utterances.append(Utterance(text, list(VOICES).index(voices[i]), base, word, codes[:, at[i]:at[i + 1]].astype(np.int64)))
+                base, word = words.located(tokens[token_at[i] : token_at[i + 1]].astype(np.int64), text, said)
+                self.utterances.append(
+                    Utterance(
+                        text, list(VOICES).index(voices[i]), base, word, codes[:, at[i] : at[i + 1]].astype(np.int64)
+                    )
+                )
         self.by_voice = [[u for u in self.utterances if u.voice == v] for v in range(len(VOICES))]
 
-    def text_ids(self, text: str, rng: random.Random | None = None, spelled: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-        """Ids with offset (T,), and where among them each word of text.split() begins; rng spells a share of the words."""
+    def text_ids(
+        self, text: str, rng: random.Random | None = None, spelled: float = 0.1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids with offset (T,), and where each word of text.split() begins in them; rng spells a share of the words."""
         ids: list[int] = []
         places = []
         for word in text.split():
             places.append(len(ids))
             for piece in re.findall(r"[A-Za-z]+|[^A-Za-z]", word):
                 if rng and piece.isalpha() and rng.random() < spelled:
-                    ids += [self.tokenizer.token_to_id(c) for c in [piece[0].lower(), *(f"##{c}" for c in piece[1:].lower())]]
+                    ids += [
+                        self.tokenizer.token_to_id(c)
+                        for c in [piece[0].lower(), *(f"##{c}" for c in piece[1:].lower())]
+                    ]
                 else:
                     ids += self.tokenizer.encode(piece, add_special_tokens=False).ids
         return np.array(ids[:256], np.int64) + TEXT_OFFSET, np.array(places)
@@ -95,14 +106,14 @@ class Corpus:
 def code_embeddings(state: pathlib.Path, width: int, spread: float = 0.05) -> torch.Tensor:
     """(8, 1024, width): the codebooks' own entries, projected at random. As first embeddings and first heads they make
     codes that sound alike look alike from the first step, which takes the place of hours of finding that out."""
-    books = torch.from_numpy(np.load(state / "codebooks.npz")["books"])                       # (8, 1024, LATENT)
+    books = torch.from_numpy(np.load(state / "codebooks.npz")["books"])  # (8, 1024, LATENT)
     books = books - books.mean(1, keepdim=True)
     projected = books @ torch.randn(books.shape[-1], width, generator=torch.Generator().manual_seed(2))
     return projected / projected.std((1, 2), keepdim=True) * spread
 
 
 def semantic_embeddings(width: int, spread: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:
-    """(SEMANTIC, width) as sums of vectors for phone, half, slot and place, and the vectors of the places (PLACES, width)."""
+    """(SEMANTIC, width), sums of vectors for phone, half, slot and place; and those of the places (PLACES, width)."""
     draw = torch.Generator().manual_seed(3)
     sizes = (len(PHONES), words.HALVES, words.SLOTS, words.PLACES)
     tables = [torch.randn(size, width, generator=draw) * spread for size in sizes]
@@ -111,7 +122,7 @@ def semantic_embeddings(width: int, spread: float = 0.05) -> tuple[torch.Tensor,
 
 
 def word_embeddings(corpus: Corpus, width: int, spread: float = 0.05) -> torch.Tensor:
-    """(text vocabulary, width): a known word starts as the sum of its phones, each projected by its place in the word."""
+    """(text vocabulary, width): a known word starts as the sum of its phones, each projected by its place in it."""
     draw = torch.Generator().manual_seed(4)
     table = torch.randn(corpus.tokenizer.get_vocab_size(), width, generator=draw) * spread
     slots = torch.randn(10, len(PHONES), width, generator=draw) * spread

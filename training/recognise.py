@@ -1,4 +1,5 @@
 """Word error rate by an independent recogniser (pocketsphinx with its bundled English model)."""
+
 import re
 
 import numpy as np

@@ -5,15 +5,13 @@ inside a prompt is part of it).
 
     python training/say.py STATE_DIR [sentences a voice]     word error rates of the whole chain on held-out sentences
 """
+
 import pathlib
 import sys
 
 import numpy as np
 import soundfile
 import torch
-from torch import Tensor
-from torch.nn import functional as F
-
 import train_decoder
 import train_fine
 import train_gpt
@@ -22,6 +20,8 @@ from codebooks import Codebooks
 from corpus import COARSE_INFER, COARSE_PAD, SEMANTIC, Corpus
 from listen import HELD_OUT
 from recognise import errors, hear, words
+from torch import Tensor
+from torch.nn import functional as F
 
 MIN_EOS_P, MOST_TOKENS = 0.2, 400
 
@@ -49,18 +49,20 @@ def draw(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return torch.multinomial(p, 1)[:, 0], p
 
 
-def semantic(model, corpus: Corpus, texts: list[str], old: np.ndarray | None, temperature: float) -> tuple[list[np.ndarray], list[bool]]:
+def semantic(
+    model, corpus: Corpus, texts: list[str], old: np.ndarray | None, temperature: float
+) -> tuple[list[np.ndarray], list[bool]]:
     text, hist = torch.full((len(texts), 256), corpus.text_pad), torch.full((256,), SEMANTIC)
-    for row, said in zip(text, texts):
+    for row, said in zip(text, texts, strict=False):
         ids = corpus.text_ids(said)[0]
-        row[:len(ids)] = torch.from_numpy(ids)
+        row[: len(ids)] = torch.from_numpy(ids)
     if old is not None:
-        hist[:min(256, len(old))] = torch.from_numpy(old[-256:])
+        hist[: min(256, len(old))] = torch.from_numpy(old[-256:])
     x = torch.cat([model.wte(text) + model.wte(hist), model.wte(torch.full((len(texts), 1), corpus.semantic_infer))], 1)
     memory, out, done = Memory(model), [[] for _ in texts], [False] * len(texts)
     x = memory.feed(x + model.wpe.weight[:257])
     for n in range(MOST_TOKENS):
-        token, p = draw(F.linear(x, model.lm_head.weight[:SEMANTIC + 1]), temperature)
+        token, p = draw(F.linear(x, model.lm_head.weight[: SEMANTIC + 1]), temperature)
         for i in range(len(texts)):
             done[i] = done[i] or int(token[i]) == SEMANTIC or float(p[i, -1]) >= MIN_EOS_P
             if not done[i]:
@@ -77,7 +79,7 @@ def coarse(model, spoken: list[np.ndarray], old: dict | None, temperature: float
     if old is not None:
         flat = (old["coarse_prompt"] + np.array([[SEMANTIC], [SEMANTIC + 1024]])).T.reshape(-1)
         count = min(209, len(old["semantic_prompt"]) // 2 * 2, int(len(flat) // ratio))
-        old_s, old_c = old["semantic_prompt"][-count:], flat[-round(count * ratio):][:-2]
+        old_s, old_c = old["semantic_prompt"][-count:], flat[-round(count * ratio) :][:-2]
     all_s = [np.concatenate([old_s, s]) for s in spoken]
     steps = [round(int(len(s) * ratio / 2) * 2) for s in spoken]
     made = torch.from_numpy(old_c).repeat(len(spoken), 1)
@@ -87,19 +89,22 @@ def coarse(model, spoken: list[np.ndarray], old: dict | None, temperature: float
         prompt = torch.full((len(rows), 257), COARSE_PAD)
         prompt[:, -1] = COARSE_INFER
         for r, i in enumerate(rows):
-            part = all_s[i][start:start + 256]
-            prompt[r, :len(part)] = torch.from_numpy(part)
+            part = all_s[i][start : start + 256]
+            prompt[r, : len(part)] = torch.from_numpy(part)
         ids, fresh, memory = torch.cat([prompt, made[rows][:, -630:]], 1), [], Memory(model)
-        x = memory.feed(model.wte(ids) + model.wpe.weight[:ids.shape[1]])
+        x = memory.feed(model.wte(ids) + model.wpe.weight[: ids.shape[1]])
         for j in range(60):
             low = SEMANTIC + 1024 * (j % 2)
-            fresh.append(draw(F.linear(x, model.lm_head.weight[low:low + 1024]), temperature)[0] + low)
+            fresh.append(draw(F.linear(x, model.lm_head.weight[low : low + 1024]), temperature)[0] + low)
             x = memory.feed((model.wte(fresh[-1]) + model.wpe.weight[ids.shape[1] + j])[:, None])
         grown = torch.zeros(len(spoken), 60, dtype=torch.long)
         grown[rows] = torch.stack(fresh, 1)
         made = torch.cat([made, grown], 1)
-    made = made[:, len(old_c):]
-    return [(made[i, :steps[i]].reshape(-1, 2).T.numpy() - np.array([[SEMANTIC], [SEMANTIC + 1024]])) for i in range(len(spoken))]
+    made = made[:, len(old_c) :]
+    return [
+        (made[i, : steps[i]].reshape(-1, 2).T.numpy() - np.array([[SEMANTIC], [SEMANTIC + 1024]]))
+        for i in range(len(spoken))
+    ]
 
 
 def fine(model, rough: np.ndarray, old: np.ndarray | None, temperature: float = 0.5) -> np.ndarray:
@@ -117,8 +122,12 @@ def fine(model, rough: np.ndarray, old: np.ndarray | None, temperature: float = 
 
 
 def load(state: pathlib.Path, corpus: Corpus) -> dict:
-    models = {"semantic": train_gpt.build("semantic", corpus), "coarse": train_gpt.build("coarse", corpus),
-              "fine": train_fine.build(state), "decoder": train_decoder.build()}
+    models = {
+        "semantic": train_gpt.build("semantic", corpus),
+        "coarse": train_gpt.build("coarse", corpus),
+        "fine": train_fine.build(state),
+        "decoder": train_decoder.build(),
+    }
     for name, model in models.items():
         model.load_state_dict(torch.load(state / f"{name}.pt")["model"])
         model.eval()
@@ -130,22 +139,26 @@ def main(state: pathlib.Path, count: int = 12, temperature: float = 0.7) -> None
     torch.set_num_threads(1), torch.manual_seed(0)
     corpus, books = Corpus(state), Codebooks(state / "codebooks.npz")
     models = load(state, corpus)
-    texts = HELD_OUT.read_text().splitlines()[::max(1, 60 // count)]
+    texts = HELD_OUT.read_text().splitlines()[:: max(1, 60 // count)]
     for voice in [*vocoder.VOICES, None]:
         path = state / "voices" / f"{voice}.npz"
         old = dict(np.load(path)) if voice else None
         spoken, ended = semantic(models["semantic"], corpus, texts, old and old["semantic_prompt"], temperature)
         rough = coarse(models["coarse"], spoken, old, temperature)
         wrong, said, teacher_wrong = 0, 0, 0
-        for text, part in zip(texts, rough):
+        for text, part in zip(texts, rough, strict=False):
             codes = fine(models["fine"], part, old and old["fine_prompt"].astype(np.int64))
             normal = books.decode(codes)
             samples = models["decoder"](normal.T[None])[0, 0].numpy()
             wrong, said = wrong + errors(words(text), hear(samples, 24_000)), said + len(words(text))
             teacher_wrong += errors(words(text), hear(vocoder.synthesise(books.latents(normal).astype(float)), 24_000))
         soundfile.write(state / f"say_{voice}.wav", samples, 24_000)
-        print(voice, f"{said} words, wrong {wrong / said:.3f}, with the teacher as decoder {teacher_wrong / said:.3f},",
-              f"ended {sum(ended)} of {len(texts)}", flush=True)
+        print(
+            voice,
+            f"{said} words, wrong {wrong / said:.3f}, with the teacher as decoder {teacher_wrong / said:.3f},",
+            f"ended {sum(ended)} of {len(texts)}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Utterance i of a shard: text[i], voice[i], latents[offset[i]:offset[i+1]], token
 
     python training/speak.py STATE_DIR [shards]
 """
+
 import io
 import pathlib
 import subprocess
@@ -13,21 +14,39 @@ import tempfile
 
 import numpy as np
 import soundfile
-
 import vocoder
 
 SHARD = 250
 SEMANTIC_HZ, FRAME_HZ = 49.9, 75
-PHONES = ("pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh".split())
-PARTS = 3                                       # a phone's states: first, middle and last third
-KEPT_PAUSE_S = 0.12                             # of flite's silence before and after
+PHONES = """
+    pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh
+""".split()
+PARTS = 3  # a phone's states: first, middle and last third
+KEPT_PAUSE_S = 0.12  # of flite's silence before and after
 
 
 def speak(text: str, voice: str) -> tuple[np.ndarray, list[tuple[str, float]]]:
     """16 kHz samples and the phones with their end in seconds."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        done = subprocess.run(["flite", "-voice", voice, "--setf", "int_f0_target_mean=160", "--setf", "int_f0_target_stddev=0",
-                               "-psdur", "-t", text, "-o", file.name], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [
+                "flite",
+                "-voice",
+                voice,
+                "--setf",
+                "int_f0_target_mean=160",
+                "--setf",
+                "int_f0_target_stddev=0",
+                "-psdur",
+                "-t",
+                text,
+                "-o",
+                file.name,
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         samples, _ = soundfile.read(io.BytesIO(pathlib.Path(file.name).read_bytes()))
     pairs = (item.rsplit(":", 1) for item in done.stdout.split())
     return samples, [(phone, float(end_s)) for phone, end_s in pairs]
@@ -52,7 +71,7 @@ def utterance(text: str, voice: str, rng: np.random.Generator) -> tuple[np.ndarr
     n_frames = round(int(np.floor(n_tokens * FRAME_HZ / SEMANTIC_HZ * 2)) / 2)
     features = vocoder.analyse(samples, voice)
     first = round(start_s * FRAME_HZ)
-    features = features[first:first + n_frames]
+    features = features[first : first + n_frames]
     features = np.concatenate([features, np.repeat(features[-1:], n_frames - len(features), 0)])
     return vocoder.latents_of(features, voice, rng), phone_states(phones, start_s, n_tokens)
 
@@ -60,11 +79,18 @@ def utterance(text: str, voice: str, rng: np.random.Generator) -> tuple[np.ndarr
 def write_shard(path: pathlib.Path, texts: list[str], first: int) -> None:
     rng = np.random.default_rng(first)
     voices = [list(vocoder.VOICES)[(first + i) % 3] for i in range(len(texts))]
-    spoken = [utterance(text, voice, rng) for text, voice in zip(texts, voices)]
+    spoken = [utterance(text, voice, rng) for text, voice in zip(texts, voices, strict=False)]
     lengths, token_lengths = ([len(part[k]) for part in spoken] for k in (0, 1))
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, text=texts, voice=voices, latents=np.concatenate([a for a, _ in spoken]).astype(np.float16),
-             tokens=np.concatenate([b for _, b in spoken]), offset=np.cumsum([0] + lengths), token_offset=np.cumsum([0] + token_lengths))
+    np.savez(
+        partial,
+        text=texts,
+        voice=voices,
+        latents=np.concatenate([a for a, _ in spoken]).astype(np.float16),
+        tokens=np.concatenate([b for _, b in spoken]),
+        offset=np.cumsum([0, *lengths]),
+        token_offset=np.cumsum([0, *token_lengths]),
+    )
     partial.rename(path)
     print(path.name, f"{sum(lengths) / FRAME_HZ / 60:.1f} minutes", flush=True)
 
@@ -75,7 +101,7 @@ def main(state: pathlib.Path, shards: int = 1000) -> None:
     for shard, first in enumerate(range(0, len(texts), SHARD)):
         path = state / "speech" / f"{shard:03d}.npz"
         if shard < shards and not path.exists():
-            write_shard(path, texts[first:first + SHARD], first)
+            write_shard(path, texts[first : first + SHARD], first)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ other steps show it, because at inference padding is attended to. Resumes from S
 
     python training/train_gpt.py STATE_DIR semantic|coarse MINUTES
 """
+
 import math
 import pathlib
 import random
@@ -13,15 +14,25 @@ import time
 
 import numpy as np
 import torch
+from corpus import (
+    COARSE_INFER,
+    COARSE_PAD,
+    COARSE_VOCABULARY,
+    SEMANTIC,
+    TEXT_OFFSET,
+    Corpus,
+    code_embeddings,
+    semantic_embeddings,
+    word_embeddings,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
-from corpus import COARSE_INFER, COARSE_PAD, COARSE_VOCABULARY, SEMANTIC, TEXT_OFFSET, Corpus, code_embeddings, semantic_embeddings, word_embeddings
 from pipeline.model.gpt import GPT, GPTConfig
 
 LAYERS, HEADS, WIDTH = 4, 4, 192
-RATIO = 75 / 49.9 * 2                                    # coarse tokens a semantic token
-PEAK_RATE, PLAIN_SHARE = 2e-3, 0.65       # PLAIN_SHARE of a run's time leaves padding out
+RATIO = 75 / 49.9 * 2  # coarse tokens a semantic token
+PEAK_RATE, PLAIN_SHARE = 2e-3, 0.65  # PLAIN_SHARE of a run's time leaves padding out
 BATCH = {"semantic": 8, "coarse": 4}
 
 # One training row: ids (P,), second ids summed on (P,) or -1, positions (P,), and where the tokens to learn start
@@ -33,11 +44,11 @@ def semantic_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     said = rng.choice(corpus.utterances)
     text = np.full(256, corpus.text_pad)
     ids, places = corpus.text_ids(said.text, rng)
-    text[:len(ids)] = ids
+    text[: len(ids)] = ids
     old = np.full(256, SEMANTIC)
     if rng.random() < (0.15 if plain else 0.5):
         kept = corpus.history(said.voice, rng)[0][-256:]
-        old[:len(kept)] = kept
+        old[: len(kept)] = kept
     used = max(len(ids), 256 if old[0] != SEMANTIC else 0) if plain else 256
     tokens = np.concatenate([[corpus.semantic_infer], said.semantic(places), [SEMANTIC]])
     ids = np.concatenate([text[:used], tokens])
@@ -48,21 +59,24 @@ def semantic_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
 def coarse_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     """One inference window: [semantic 256 | infer | up to 630 old coarse tokens | 60 new], all coarse tokens learnt."""
     said = rng.choice(corpus.utterances)
-    flat = lambda codes: (codes[:2] + np.array([[SEMANTIC], [SEMANTIC + 1024]])).T.reshape(-1)
+
+    def flat(codes):
+        return (codes[:2] + np.array([[SEMANTIC], [SEMANTIC + 1024]])).T.reshape(-1)
+
     semantic, new, old_s, old_c = corpus.tokens(said), flat(said.codes), 0, np.zeros(0, np.int64)
     if rng.random() < 0.4:
         spoken, codes = corpus.history(said.voice, rng)
         old_s = min(209, len(spoken) - len(spoken) % 2, int(codes.shape[1] * 2 // RATIO))
-        semantic, old_c = np.concatenate([spoken[-old_s:], semantic]), flat(codes)[-round(old_s * RATIO):][:-2]
+        semantic, old_c = np.concatenate([spoken[-old_s:], semantic]), flat(codes)[-round(old_s * RATIO) :][:-2]
     steps = range(0, len(new), 60)
     last_unmoved = max([n for n in steps if old_s + round(n / RATIO) <= 209], default=0)
     n = rng.choice([last_unmoved, rng.choice(steps)])
     start = max(0, old_s + round(n / RATIO) - 209)
-    window = semantic[start:start + 256]
+    window = semantic[start : start + 256]
     known = len(window)
     if not plain:
         window = np.concatenate([window, np.full(256 - known, COARSE_PAD)])
-    coarse = np.concatenate([old_c, new[:n + 60]])[max(0, len(old_c) + n - 630):]
+    coarse = np.concatenate([old_c, new[: n + 60]])[max(0, len(old_c) + n - 630) :]
     ids = np.concatenate([window, [COARSE_INFER], coarse])
     positions = np.concatenate([np.arange(len(window)), 256 + np.arange(1 + len(coarse))])
     return ids, np.full(len(ids), -1), positions, len(window) + 1
@@ -71,11 +85,13 @@ def coarse_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
 def collate(rows: list[Row]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """ids, second, positions, targets (all (B, P)), padded on the right with what is never learnt (-100)."""
     longest = max(len(row[0]) for row in rows)
-    ids, second, positions = (torch.from_numpy(np.stack([np.pad(row[k], (0, longest - len(row[k])), constant_values=fill) for row in rows]))
-                              for k, fill in ((0, 0), (1, -1), (2, 0)))
+    ids, second, positions = (
+        torch.from_numpy(np.stack([np.pad(row[k], (0, longest - len(row[k])), constant_values=fill) for row in rows]))
+        for k, fill in ((0, 0), (1, -1), (2, 0))
+    )
     targets = torch.full((len(rows), longest), -100)
     for b, (row, _, _, start) in enumerate(rows):
-        targets[b, start - 1:len(row) - 1] = torch.from_numpy(row[start:])
+        targets[b, start - 1 : len(row) - 1] = torch.from_numpy(row[start:])
     return ids, second, positions, targets
 
 
@@ -89,9 +105,13 @@ def loss_of(model: GPT, stage: str, rows: list[Row]) -> tuple[Tensor, Tensor]:
         x = x + block.mlp(block.ln_2(x))
     learnt = targets >= 0
     x, targets = model.ln_f(x[learnt]), targets[learnt]
-    ranges = [(0, SEMANTIC + 1)] if stage == "semantic" else [(SEMANTIC, SEMANTIC + 1024), (SEMANTIC + 1024, SEMANTIC + 2048)]
+    ranges = (
+        [(0, SEMANTIC + 1)]
+        if stage == "semantic"
+        else [(SEMANTIC, SEMANTIC + 1024), (SEMANTIC + 1024, SEMANTIC + 2048)]
+    )
     total, right = torch.zeros(()), torch.zeros(())
-    for low, high in ranges:                              # a coarse token is chosen from its own codebook only
+    for low, high in ranges:  # a coarse token is chosen from its own codebook only
         mine = (targets >= low) & (targets < high)
         logits = F.linear(x[mine], model.lm_head.weight[low:high])
         total = total + F.cross_entropy(logits, targets[mine] - low, reduction="sum")
@@ -100,7 +120,9 @@ def loss_of(model: GPT, stage: str, rows: list[Row]) -> tuple[Tensor, Tensor]:
 
 
 def build(stage: str, corpus: Corpus) -> GPT:
-    sizes = (corpus.semantic_vocabulary, SEMANTIC + 1) if stage == "semantic" else (COARSE_VOCABULARY, COARSE_VOCABULARY)
+    sizes = (
+        (corpus.semantic_vocabulary, SEMANTIC + 1) if stage == "semantic" else (COARSE_VOCABULARY, COARSE_VOCABULARY)
+    )
     model = GPT(GPTConfig(*sizes, LAYERS, HEADS, WIDTH), merged_len=256 if stage == "semantic" else 0)
     for name, weight in model.named_parameters():
         if weight.dim() == 2:
@@ -112,17 +134,17 @@ def build(stage: str, corpus: Corpus) -> GPT:
 def see_alike(model: GPT, heads: int, strength: float = 0.08) -> None:
     """In the first layer's first heads, queries start equal to keys: a position looks at what resembles it."""
     rows = heads * WIDTH // HEADS
-    weight = model.h[0].attn.c_attn.weight.data                                  # (3 · WIDTH, WIDTH): q, k, v
+    weight = model.h[0].attn.c_attn.weight.data  # (3 · WIDTH, WIDTH): q, k, v
     weight[:rows] = torch.randn(rows, WIDTH) * strength
-    weight[WIDTH:WIDTH + rows] = weight[:rows]
+    weight[WIDTH : WIDTH + rows] = weight[:rows]
 
 
 def start_semantic(model: GPT, corpus: Corpus) -> None:
-    """Words start as their phones, tokens as what they are made of, and text positions resemble their place's tokens."""
+    """Words start as their phones, tokens as what they are made of, text positions resemble their place's tokens."""
     tokens, places = semantic_embeddings(WIDTH)
     model.wte.weight.data[:SEMANTIC] = tokens
     model.lm_head.weight.data[:SEMANTIC] = tokens
-    model.wte.weight.data[TEXT_OFFSET:corpus.text_pad] = word_embeddings(corpus, WIDTH)
+    model.wte.weight.data[TEXT_OFFSET : corpus.text_pad] = word_embeddings(corpus, WIDTH)
     model.wpe.weight.data[:256] += places.repeat(256 // len(places) + 1, 1)[:256] * 1.5
     see_alike(model, 2)
 
@@ -131,10 +153,10 @@ def start_coarse(model: GPT, corpus: Corpus) -> None:
     """Codes start as their codebook entries; a coarse position resembles the semantic position spoken at that time."""
     for q, rows in enumerate(code_embeddings(corpus.state, WIDTH)[:2]):
         for weight in (model.wte.weight, model.lm_head.weight):
-            weight.data[SEMANTIC + 1024 * q:SEMANTIC + 1024 * (q + 1)] = rows
+            weight.data[SEMANTIC + 1024 * q : SEMANTIC + 1024 * (q + 1)] = rows
     model.wte.weight.data[:SEMANTIC] = semantic_embeddings(WIDTH)[0]
-    spoken_at = torch.cat([torch.arange(257.0), torch.arange(1024 - 257) / RATIO])            # in semantic tokens
-    waves = torch.outer(spoken_at, torch.logspace(-2.0, 0.0, WIDTH // 2))                     # periods 6 to 600 tokens
+    spoken_at = torch.cat([torch.arange(257.0), torch.arange(1024 - 257) / RATIO])  # in semantic tokens
+    waves = torch.outer(spoken_at, torch.logspace(-2.0, 0.0, WIDTH // 2))  # periods 6 to 600 tokens
     model.wpe.weight.data = torch.cat([waves.sin(), waves.cos()], 1) * 0.1
     see_alike(model, 2)
 
@@ -142,7 +164,7 @@ def start_coarse(model: GPT, corpus: Corpus) -> None:
 def bucketed(make, corpus: Corpus, rng: random.Random, plain: bool, size: int) -> list[list[Row]]:
     """Eight batches of rows of like lengths, in random order."""
     rows = sorted((make(corpus, rng, plain) for _ in range(8 * size)), key=lambda row: len(row[0]))
-    batches = [rows[i:i + size] for i in range(0, len(rows), size)]
+    batches = [rows[i : i + size] for i in range(0, len(rows), size)]
     rng.shuffle(batches)
     return batches
 
@@ -169,7 +191,12 @@ def main(state: pathlib.Path, stage: str, minutes: float) -> None:
         optimiser.step()
         step, sums = step + 1, [sums[0] + loss.item(), sums[1] + right.item(), sums[2] + 1]
         if step % 50 == 0:
-            print(step, f"{time.time() - began:.0f}s", f"loss {sums[0] / sums[2]:.3f} right {sums[1] / sums[2]:.3f}", flush=True)
+            print(
+                step,
+                f"{time.time() - began:.0f}s",
+                f"loss {sums[0] / sums[2]:.3f} right {sums[1] / sums[2]:.3f}",
+                flush=True,
+            )
             sums = [0.0, 0.0, 0]
         if step % 200 == 0:
             torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, path)

@@ -1,20 +1,21 @@
 """Which phone belongs to which word: what makes the semantic tokens easy to say in order.
 
-A semantic token is phone × half of the phone × phone's place in its word (mod 4) × its word's place in the text (mod 6).
-The last two tell the model where it is in the text, so it need not learn to keep count: with phone × third alone, 1500
+A semantic token is phone x half of the phone x the phone's place in its word (mod 4) x the word's place in
+the text (mod 6).
+The last two tell the model where it is in the text, so it need not learn to keep count: with phone x third alone, 1500
 steps left 37 % of the held-out phones wrong.
 """
+
 import json
 import pathlib
 import re
 import subprocess
 
 import numpy as np
-
 from speak import PARTS, PHONES
 
 HALVES, SLOTS, PLACES = 2, 4, 6
-SEMANTIC = len(PHONES) * HALVES * SLOTS * PLACES         # 1968 tokens
+SEMANTIC = len(PHONES) * HALVES * SLOTS * PLACES  # 1968 tokens
 
 
 def token_id(phone, half, slot, place):
@@ -32,7 +33,9 @@ def pronunciations(state: pathlib.Path, texts: list[str]) -> dict[str, list[int]
     known: dict[str, list[int]] = json.loads(path.read_text()) if path.exists() else {}
     missing = sorted({bare(word) for text in texts for word in text.split()} - known.keys() - {""})
     for word in missing:
-        done = subprocess.run(["flite", "-voice", "kal", "-ps", "-t", word, "-o", "none"], capture_output=True, text=True)
+        done = subprocess.run(
+            ["flite", "-voice", "kal", "-ps", "-t", word, "-o", "none"], capture_output=True, text=True
+        )
         known[word] = [PHONES.index(p) for p in done.stdout.split() if p in PHONES and p != "pau"]
     if missing:
         path.write_text(json.dumps(known))
@@ -40,10 +43,10 @@ def pronunciations(state: pathlib.Path, texts: list[str]) -> dict[str, list[int]
 
 
 def runs(frames: np.ndarray) -> list[tuple[int, int, int]]:
-    """Frame-level phone × third (n,) → (phone, first frame, end) of each phone."""
+    """Frame-level phone x third (n,) → (phone, first frame, end) of each phone."""
     phone, third = frames // PARTS, frames % PARTS
     starts = [0] + [i for i in range(1, len(frames)) if phone[i] != phone[i - 1] or third[i] < third[i - 1]]
-    return [(int(phone[a]), a, b) for a, b in zip(starts, starts[1:] + [len(frames)])]
+    return [(int(phone[a]), a, b) for a, b in zip(starts, [*starts[1:], len(frames)], strict=False)]
 
 
 def align(spoken: list[int], wanted: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
@@ -53,7 +56,9 @@ def align(spoken: list[int], wanted: list[tuple[int, int, int]]) -> list[tuple[i
     cost[:, 0], cost[0] = np.arange(n + 1), np.arange(m + 1)
     for i in range(1, n + 1):
         for j in range(1, m + 1):
-            cost[i, j] = min(cost[i - 1, j - 1] + (spoken[i - 1] != wanted[j - 1][0]), cost[i - 1, j] + 1, cost[i, j - 1] + 1)
+            cost[i, j] = min(
+                cost[i - 1, j - 1] + (spoken[i - 1] != wanted[j - 1][0]), cost[i - 1, j] + 1, cost[i, j - 1] + 1
+            )
     found, i, j = [], n, m
     while i:
         if j and cost[i, j] == cost[i - 1, j - 1] + (spoken[i - 1] != wanted[j - 1][0]):
