@@ -20,7 +20,7 @@ SHARD = 250
 SEMANTIC_HZ, FRAME_HZ = 49.9, 75
 PHONES = """
     pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh
-""".split()
+""".split()  # noqa: SIM905
 PARTS = 3  # a phone's states: first, middle and last third
 KEPT_PAUSE_S = 0.12  # of flite's silence before and after
 

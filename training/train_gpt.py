@@ -35,7 +35,9 @@ RATIO = 75 / 49.9 * 2  # coarse tokens a semantic token
 PEAK_RATE, PLAIN_SHARE = 2e-3, 0.65  # PLAIN_SHARE of a run's time leaves padding out
 BATCH = {"semantic": 8, "coarse": 4}
 
-# One training row: ids (P,), second ids summed on (P,) or -1, positions (P,), and where the tokens to learn start
+HIDDEN = -2  # as a second id: the first is a target, but not shown
+
+# One training row: ids (P,), second ids summed on or -1 or HIDDEN (P,), positions (P,), where what is learnt starts
 Row = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 
 
@@ -79,7 +81,12 @@ def coarse_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     coarse = np.concatenate([old_c, new[: n + 60]])[max(0, len(old_c) + n - 630) :]
     ids = np.concatenate([window, [COARSE_INFER], coarse])
     positions = np.concatenate([np.arange(len(window)), 256 + np.arange(1 + len(coarse))])
-    return ids, np.full(len(ids), -1), positions, len(window) + 1
+    second = np.full(len(ids), -1)
+    # Hiding coarse tokens makes the model read the semantic ones: with all shown it learnt to go on as before,
+    # 1300 steps long, and speech that was no words
+    hidden = rng.choice([0.0, 0.5, 1.0] if plain else [0.0, 0.0, 0.2])
+    second[len(window) + 1 :][np.random.random(len(coarse)) < hidden] = HIDDEN
+    return ids, second, positions, len(window) + 1
 
 
 def collate(rows: list[Row]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -98,6 +105,7 @@ def collate(rows: list[Row]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 def loss_of(model: GPT, stage: str, rows: list[Row]) -> tuple[Tensor, Tensor]:
     """Mean cross entropy in nats, and the share of right first guesses."""
     ids, second, positions, targets = collate(rows)
+    ids = ids.where(second != HIDDEN, COARSE_PAD)
     x = model.wte(ids) + model.wpe(positions) + model.wte(second.clamp(min=0)) * (second >= 0)[..., None]
     for block in model.h:
         q, k, v = block.attn.qkv(block.ln_1(x))
@@ -155,10 +163,20 @@ def start_coarse(model: GPT, corpus: Corpus) -> None:
         for weight in (model.wte.weight, model.lm_head.weight):
             weight.data[SEMANTIC + 1024 * q : SEMANTIC + 1024 * (q + 1)] = rows
     model.wte.weight.data[:SEMANTIC] = semantic_embeddings(WIDTH)[0]
-    spoken_at = torch.cat([torch.arange(257.0), torch.arange(1024 - 257) / RATIO])  # in semantic tokens
+    spoken_at = torch.cat([torch.arange(256.0), torch.arange(1024 - 256) / RATIO])  # in semantic tokens
     waves = torch.outer(spoken_at, torch.logspace(-2.0, 0.0, WIDTH // 2))  # periods 6 to 600 tokens
-    model.wpe.weight.data = torch.cat([waves.sin(), waves.cos()], 1) * 0.1
-    see_alike(model, 2)
+    sides = torch.nn.functional.normalize(torch.randn(2, WIDTH), dim=1)  # semantic, coarse
+    side_of = torch.cat([sides[:1].expand(256, -1), sides[1:].expand(1024 - 256, -1)])
+    model.wpe.weight.data = (torch.cat([waves.sin(), waves.cos()], 1) + side_of * WIDTH**0.5) * 0.1
+    see_alike(model, 2, strength=0.16)
+    weight = model.h[0].attn.c_attn.weight.data
+    rows = [*range(2 * WIDTH // HEADS), *range(WIDTH, WIDTH + 2 * WIDTH // HEADS)]
+    weight[rows] -= weight[rows] @ torch.linalg.pinv(sides) @ sides  # by time alone, then by side:
+    for first in (0, WIDTH // HEADS):  # the same two heads: coarse positions look at semantic ones, not at each other
+        meet = torch.nn.functional.normalize(torch.randn(WIDTH // HEADS), dim=0) * 0.6
+        weight[first : first + WIDTH // HEADS] += torch.outer(meet, sides[1])
+        weight[WIDTH + first : WIDTH + first + WIDTH // HEADS] += torch.outer(meet, sides[0])
+    torch.nn.init.normal_(model.h[0].attn.c_proj.weight, std=0.03)
 
 
 def bucketed(make, corpus: Corpus, rng: random.Random, plain: bool, size: int) -> list[list[Row]]:
