@@ -30,6 +30,7 @@ ROWS: list[Row] = [
     ("Sixth, never early.", None, 5, Sampling(allow_early_stop=False, max_semantic_tokens=33)),
     ("Second.", "v2/en_speaker_6", 6, SHORT),  # as the second, but for its seed
     ("Eighth, greedy in one stage only.", "v2/en_speaker_1", 7, Sampling(fine_temperature=0, max_semantic_tokens=25)),
+    ("And the announcer.", "announcer", 9, Sampling(max_semantic_tokens=40, allow_early_stop=False)),
     ("Ninth.", None, 8, Sampling(coarse_temperature=0, min_eos_p=0.01, max_semantic_tokens=150)),
 ]
 

@@ -47,7 +47,7 @@ def program(utterance: Utterance, vocabulary: spec.Vocabulary) -> Program:
         temperature=sampling.semantic_temperature,
         top_k=sampling.top_k,
         top_p=sampling.top_p,
-        eos=sampling.allow_early_stop,
+        eos=vocabulary.semantic_pad_token if sampling.allow_early_stop else None,
         min_eos_p=sampling.min_eos_p,
     )
     # EOS is the id after the last semantic token; without early stop it can't be drawn at all

@@ -106,7 +106,6 @@ def read_npz(content: bytes, where: str) -> HistoryPrompt:
         raise RowError("bad_voice", f"voice {where}: not a readable .npz: {error}") from error
 
 
-@lru_cache(maxsize=MAX_HELD)
 def load_voice(name: str, folder: Path | None = None) -> HistoryPrompt:
     """A voice by name or by the path or URL of an `.npz`.
 
@@ -116,6 +115,14 @@ def load_voice(name: str, folder: Path | None = None) -> HistoryPrompt:
     Raises:
         RowError: `unknown_voice` or `bad_voice`, naming it.
     """
+    local = Path(name)
+    changed_ns = local.stat().st_mtime_ns if name.endswith(".npz") and local.is_file() else 0
+    return _load_voice(name, folder, changed_ns)
+
+
+@lru_cache(maxsize=MAX_HELD)
+def _load_voice(name: str, folder: Path | None, changed_ns: int) -> HistoryPrompt:
+    """Held by name and, for a local file, by the time it was written."""
     if name.endswith(".npz"):
         try:
             with fsspec.open(name, "rb") as file:

@@ -14,13 +14,13 @@ from pipeline.engine.noise import Key, exponential
 
 @dataclass(frozen=True)
 class Policy:
-    """How one request draws its tokens. `eos` is True if the last id of its range ends it."""
+    """How one request draws its tokens. `eos` is the index in its range that ends it, if any does."""
 
     key: Key
     temperature: float
     top_k: int | None = None
     top_p: float | None = None
-    eos: bool = False
+    eos: int | None = None
     min_eos_p: float | None = None  # ends, too, where P(EOS) reaches this
 
 
@@ -45,17 +45,19 @@ def draw(logits: Tensor, policies: list[Policy], steps: list[int]) -> Drawn:
     noise = exponential([p.key for p in policies], steps, W, logits.device)
     drawn = torch.where(greedy, logits.argmax(-1), (probs / noise).argmax(-1))
     finite = torch.isfinite(probs.sum(-1))
-    packed = torch.stack([drawn.double(), probs[:, -1].double(), finite.double()]).tolist()  # one transfer
+    eos = torch.tensor([[p.eos or 0] for p in policies], device=logits.device)
+    eos_p = probs.gather(1, eos)[:, 0]
+    packed = torch.stack([drawn.double(), eos_p.double(), finite.double()]).tolist()  # one transfer
     indices = [int(i) for i in packed[0]]
-    stops = [stop_reason(p, i == W - 1, eos_p) for p, i, eos_p in zip(policies, indices, packed[1], strict=True)]
+    stops = [stop_reason(policy, i, p) for policy, i, p in zip(policies, indices, packed[1], strict=True)]
     return Drawn(indices, stops, [bool(f) for f in packed[2]])
 
 
-def stop_reason(policy: Policy, is_last: bool, eos_p: float) -> str | None:
+def stop_reason(policy: Policy, index: int, eos_p: float) -> str | None:
     """`eos` was drawn, or `eos_p`: its probability reached the limit. At temperature 0 only argmax decides."""
-    if not policy.eos:
+    if policy.eos is None:
         return None
-    if is_last:
+    if index == policy.eos:
         return "eos"
     limit_reached = policy.min_eos_p is not None and eos_p >= policy.min_eos_p
     return "eos_p" if limit_reached and policy.temperature > 0 else None

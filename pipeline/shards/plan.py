@@ -90,8 +90,8 @@ def refuse_changes(store: Store, old: Plan, new: Plan, tables: Iterator[pa.Table
         raise ConfigError(where + said + after)
     if old.num_rows != new.num_rows:
         raise ConfigError(f"{where}the manifest had {old.num_rows:,} rows, has {new.num_rows:,}{after}")
-    for shard, table in enumerate(cut(tables, old.rows_per_shard)):
-        held = read_shard(store, shard)
+    both = zip(planned_shards(store, old), cut(tables, old.rows_per_shard), strict=True)
+    for shard, (held, table) in enumerate(both):
         if held.equals(table):
             continue
         if held.schema.names != table.schema.names:
@@ -116,6 +116,13 @@ def cut(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
             held, count = [joined[whole:]], count - whole
     if count:
         yield pa.concat_tables(held, promote_options="permissive").combine_chunks()
+
+
+def planned_shards(store: Store, plan: Plan) -> Iterator[pa.Table]:
+    """The rows of all shards in order, one plan file in memory at a time."""
+    for first in range(0, plan.num_shards, SHARDS_PER_FILE):
+        file = pq.ParquetFile(io.BytesIO(store.get(plan_file(first))))
+        yield from (file.read_row_group(group).combine_chunks() for group in range(file.num_row_groups))
 
 
 def read_shard(store: Store, shard: int) -> pa.Table:

@@ -16,7 +16,7 @@ def test_filters_keep_the_likeliest() -> None:
     assert kept(top_k=2) == [0, 1]
     assert kept(top_p=0.5) == [0]  # the first alone has 0.64: it stays
     assert kept(top_p=0.7) == [0, 1]  # the one that crosses the limit stays, too
-    assert kept(top_p=0.9, top_k=1) == [0]
+    assert kept(top_p=0.9, top_k=3) == [0, 1, 2]  # top_p first; the other way around it would leave two
     assert kept(top_k=99) == [0, 1, 2, 3, 4]
 
 
@@ -38,19 +38,19 @@ def test_greedy_rows_stand_beside_sampled_ones() -> None:
 
 def test_eos_ends_when_drawn_or_likely_enough() -> None:
     last = torch.tensor([[0.0, 0.0, 9.0]])
-    assert draw(last.clone(), [Policy((0, 0), 0.0, eos=True)], [0]).stops == ["eos"]
+    assert draw(last.clone(), [Policy((0, 0), 0.0, eos=2)], [0]).stops == ["eos"]
     assert draw(last.clone(), [Policy((0, 0), 0.0)], [0]).stops == [None]  # no EOS in this request
     even = torch.zeros(1, 3)
-    stops = {draw(even.clone(), [Policy((1, 2), 1.0, eos=True, min_eos_p=0.3)], [s]).stops[0] for s in range(40)}
+    stops = {draw(even.clone(), [Policy((1, 2), 1.0, eos=2, min_eos_p=0.3)], [s]).stops[0] for s in range(40)}
     assert stops == {"eos", "eos_p"}
-    stops = {draw(even.clone(), [Policy((1, 2), 1.0, eos=True, min_eos_p=0.4)], [s]).stops[0] for s in range(40)}
+    stops = {draw(even.clone(), [Policy((1, 2), 1.0, eos=2, min_eos_p=0.4)], [s]).stops[0] for s in range(40)}
     assert stops == {"eos", None}
 
 
 def test_min_eos_p_is_read_after_temperature() -> None:
     logits = torch.tensor([[2.0, 0.0]])  # P(EOS) 0.12; at temperature 10: 0.45
-    hot = Policy((0, 0), 10.0, eos=True, min_eos_p=0.2)
-    cold = Policy((0, 0), 1.0, eos=True, min_eos_p=0.2)
+    hot = Policy((0, 0), 10.0, eos=1, min_eos_p=0.2)
+    cold = Policy((0, 0), 1.0, eos=1, min_eos_p=0.2)
     assert all(draw(logits.clone(), [hot], [s]).stops[0] for s in range(20))
     assert not all(draw(logits.clone(), [cold], [s]).stops[0] for s in range(20))
 

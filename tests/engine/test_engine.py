@@ -57,12 +57,13 @@ def count(start: int, *lengths: int, carried: bool = False) -> Program:
 
 
 def run(engine: Engine, *programs: Program) -> list:
-    results: list = [None] * len(programs)
-    for i, program in enumerate(programs):
-        engine.submit(program, lambda output, i=i: results.__setitem__(i, output))
+    results: list[list] = [[] for _ in programs]
+    for program, done in zip(programs, results, strict=True):
+        engine.submit(program, done.append)
     while engine.step():
         pass
-    return results
+    assert all(len(done) == 1 for done in results)  # each is answered once
+    return [done[0] for done in results]
 
 
 def test_more_programs_than_slots_each_finish_once(engine: Engine) -> None:
@@ -79,7 +80,7 @@ def test_a_request_without_a_prompt_goes_on_in_its_slot(engine: Engine) -> None:
 
 def test_eos_ends_a_request_and_is_not_a_token(engine: Engine) -> None:
     def until_ten() -> Program:
-        answer = yield Request(np.array([5]), 30, ((0, 11),), Policy((0, 0), 0.0, eos=True))
+        answer = yield Request(np.array([5]), 30, ((0, 11),), Policy((0, 0), 0.0, eos=10))
         return answer
 
     assert run(engine, until_ten()) == [Answer([6, 7, 8, 9], "eos")]
@@ -90,6 +91,19 @@ def test_output_that_is_not_finite_fails_its_row_alone(engine: Engine) -> None:
     assert isinstance(bad, RowError) and bad.kind == "not_finite"
     assert good == list(range(2, 11)) and other == list(range(3, 12))
     assert run(engine, count(7, 2)) == [[8, 9]]  # the slot is free again
+
+
+def test_a_narrow_range_with_eos_stands_beside_a_wide_one(engine: Engine) -> None:
+    def until_ten() -> Program:
+        answer = yield Request(np.array([5]), 30, ((0, 11),), Policy((0, 0), 0.0, eos=10))
+        return answer.stop
+
+    assert run(engine, count(1, 20), until_ten()) == [list(range(2, 22)), "eos"]
+
+
+def test_a_prompt_whose_output_is_not_finite_fails_alone(engine: Engine) -> None:
+    bad, good = run(engine, count(40, 3), count(1, 3))
+    assert isinstance(bad, RowError) and good == [2, 3, 4]
 
 
 def test_an_error_in_a_program_fails_its_row_alone(engine: Engine) -> None:

@@ -25,6 +25,8 @@ def test_a_row_depends_on_its_key_and_step_alone() -> None:
     together = exponential(keys, [7, 8, 9, 7, 7], 1001)
     for i, step in enumerate([7, 8, 9, 7, 7]):
         assert torch.equal(exponential([keys[i]], [step], 1001)[0], together[i])
+    for width in (1000, 37):  # a narrower draw sees the same noise
+        assert torch.equal(exponential(keys[:1], [7], width)[0], together[0, :width])
     assert not torch.equal(together[0], together[3])
     assert not torch.equal(exponential(keys[:1], [8], 1001)[0], together[0])
 
