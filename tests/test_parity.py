@@ -21,7 +21,8 @@ import_encodec()  # stands in for torchaudio before the oracles import encodec
 sys.modules["torchaudio"] = None  # type: ignore[assignment]  # transformers must not try one that can't load
 
 SHORT = "A short text [laughs], and it ends."
-VOICES = [None, "v2/en_speaker_6", "announcer", "short"]  # none, full, uint16, shorter than every history
+VOICES = [None, "v2/en_speaker_6", "announcer", "short", "edge"]
+# none, full, uint16, shorter than every history, and one whose semantic window slides before its coarse one does
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,9 @@ def short_voice(bark: Bark) -> HistoryPrompt:
 
 
 def pick(name: str | None, short: HistoryPrompt) -> HistoryPrompt | None:
+    if name == "edge":
+        full = load_voice("v2/en_speaker_6")
+        return HistoryPrompt(full.semantic[-190:], full.coarse[:, -286:], full.fine[:, -286:])
     return short if name == "short" else load_voice(name) if name else None
 
 
