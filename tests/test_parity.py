@@ -110,7 +110,7 @@ def test_argmax_equals_suno(suno: ModuleType, bark: Bark, voice_name: str | None
         np.testing.assert_allclose(ours.audio, suno.codec_decode(fine), atol=1e-4)
 
 
-@pytest.mark.parametrize("voice_name", [None, "v2/de_speaker_3"])
+@pytest.mark.parametrize("voice_name", [None, "v2/de_speaker_3", "edge"])
 def test_more_than_1024_frames_equal_suno(suno: ModuleType, bark: Bark, voice_name: str | None) -> None:
     """Several fine windows, the last right-aligned; a coarse history that has long begun to slide."""
     voice = pick(voice_name, None)  # type: ignore[arg-type]
