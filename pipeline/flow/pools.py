@@ -74,7 +74,7 @@ def set_context(config: RunConfig) -> None:
     # A block that fails must not be dropped: it is a whole shard. It ends the round, which is then planned again.
     context.max_errored_blocks = 0
     # Storage hiccups while a shard is written: again, in place, with back-off.
-    context.retried_map_errors = [r"OSError", r"ConnectionError", r"TimeoutError", r"SlowDown", r"503"]
+    context.retried_map_errors = [r"OSError", r"Connection\w*Error", r"Timeout", r"SlowDown", r"503"]
     context.max_map_retries = 4
     context.actor_init_retry_on_errors = [OSError, ConnectionError]
     context.actor_init_max_retries = 2

@@ -5,6 +5,7 @@ What Ray can't mend by itself is mended by the idea that also makes a resume: li
 
 import logging
 import os
+import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,9 +167,12 @@ def run_round(shards: list[int], setup: Setup, tally: Tally) -> Exception | None
 
 
 def first_line(error: Exception) -> str:
-    """The cause of a failed task in one line: the last line of what Ray hands over."""
+    """The cause of a failed task in one line: the last line of Ray's text that names an exception, Ray's own only
+    where there is no other."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b.*: ", line)]
+    causes = [line for line in named if not line.startswith("ray.")] or named
+    return (causes or lines[:1] or [type(error).__name__])[-1]
 
 
 def add_up(plan: Plan, store: Store) -> Summary:

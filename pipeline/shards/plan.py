@@ -121,7 +121,11 @@ def cut(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
 def planned_shards(store: Store, plan: Plan) -> Iterator[pa.Table]:
     """The rows of all shards in order, one plan file in memory at a time."""
     for first in range(0, plan.num_shards, SHARDS_PER_FILE):
-        file = pq.ParquetFile(io.BytesIO(store.get(plan_file(first))))
+        try:
+            file = pq.ParquetFile(io.BytesIO(store.get(plan_file(first))))
+        except (FileNotFoundError, pa.ArrowInvalid) as error:
+            where = store.path(plan_file(first))
+            raise ConfigError(f"{where}: the run's plan is missing or damaged; use a new output folder") from error
         yield from (file.read_row_group(group).combine_chunks() for group in range(file.num_row_groups))
 
 

@@ -63,6 +63,9 @@ def test_a_plan_gives_back_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert read.equals(table)
     assert [len(plans.read_shard(store, k)) for k in (0, 11)] == [4, 3]
     plans.refuse_changes(store, plan, plan, iter([table]))  # cut otherwise, the same rows: no change
+    store.put("_plan/plan-00001.parquet", b"PAR1")
+    with pytest.raises(ConfigError, match=r"plan-00001\.parquet: the run's plan is missing or damaged"):
+        plans.refuse_changes(store, plan, plan, iter([table]))
 
 
 @pytest.mark.parametrize("audio_format", ["flac", "wav", "mp3"])
