@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,10 +46,12 @@ def test_ray_job_submit_runs_the_main_job(
     address = f"http://127.0.0.1:{DASHBOARD}"
     submit = [str(RAY), "job", "submit", "--address", address, "--working-dir", str(work), "--"]
     submit += [sys.executable, "-m", "jobs.generate", "run.yaml", "--set", "seed=4"]
-    for attempt in range(30):  # the dashboard takes some seconds to answer
+    not_yet = ("Failed to connect", "No available agent")  # a head that has just been started
+    for _ in range(40):
         done = subprocess.run(submit, env=head, capture_output=True, text=True, timeout=170, check=False)
-        if done.returncode == 0 or attempt == 29 or "Failed to connect" not in done.stderr + done.stdout:
+        if done.returncode == 0 or not any(words in done.stdout + done.stderr for words in not_yet):
             break
+        time.sleep(2)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "in 3 = written 3 + failed 0" in done.stdout
     assert len(list(Path(config["output"], "_commits").iterdir())) == 1
