@@ -137,9 +137,8 @@ def load_config(path: str | Path, changes: list[str] | None = None, **overrides:
 
 def parse(values: dict[str, Any], where: str) -> RunConfig:
     """A config from plain values; `where` names their file in errors."""
-    unknown = (
-        sorted(set(values.get("sampling") or {}) - set(SAMPLING_FIELDS)) if is_dict(values.get("sampling")) else []
-    )
+    sampling = values.get("sampling")
+    unknown = sorted(sampling.keys() - set(SAMPLING_FIELDS)) if isinstance(sampling, dict) else []
     if unknown:
         raise ConfigError(f"{where}: sampling.{unknown[0]}: unknown key{suggest(unknown[0], SAMPLING_FIELDS)}")
     try:
@@ -148,10 +147,6 @@ def parse(values: dict[str, Any], where: str) -> RunConfig:
         raise ConfigError(f"{where}: " + "; ".join(explain(e) for e in error.errors()[:5])) from error
     except ConfigError as error:  # Sampling's own check
         raise ConfigError(f"{where}: sampling: {error}") from error
-
-
-def is_dict(value: object) -> bool:
-    return isinstance(value, dict)
 
 
 def set_key(values: dict[str, Any], change: str) -> None:

@@ -21,7 +21,6 @@ BUILDERS: dict[str, Builder] = {
     "fine": lambda c, device, dtype, slots: FineStage(c.fine(), device, dtype),
     "decode": lambda c, device, dtype, slots: DecodeStage(c.codec(), device),
 }
-STAGES = tuple(BUILDERS)
 
 DEFAULT_SLOTS = {"cpu": 8, "cuda": 32}
 
