@@ -66,7 +66,7 @@ class CoarseStage:
         self.engine = make_engine(model, slots, positions, device, dtype)
 
     def submit(self, utterance: Utterance, x: np.ndarray, done: Done) -> None:
-        self.engine.submit(program(utterance, x, self.vocabulary), done)
+        self.engine.submit(program(utterance, x, self.vocabulary), done, length=x.size)
 
     def step(self) -> bool:
         return self.engine.step()

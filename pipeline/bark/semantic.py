@@ -19,6 +19,9 @@ from pipeline.errors import RowError
 from pipeline.model.gpt import GPT
 
 
+TOKENS_PER_TEXT_ID = 12  # about 0.25 s of speech; only the order of starting follows from it
+
+
 @dataclass(frozen=True)
 class SemanticTokens:
     """tokens (S,) int64 at 49.9 Hz without EOS, and why they end: `eos`, `eos_p` or `length` (cut at the limit)."""
@@ -59,6 +62,13 @@ def program(utterance: Utterance, vocabulary: spec.Vocabulary) -> Program:
     return SemanticTokens(np.array(answer.tokens), answer.stop)
 
 
+def expected_length(utterance: Utterance) -> int:
+    """Semantic tokens to come: known without early stop, else guessed from the text."""
+    assert utterance.text_ids is not None
+    most = utterance.sampling.max_semantic_tokens
+    return min(most, TOKENS_PER_TEXT_ID * utterance.text_ids.size) if utterance.sampling.allow_early_stop else most
+
+
 class SemanticStage:
     """The semantic transformer in its slots."""
 
@@ -67,7 +77,7 @@ class SemanticStage:
         self.engine = make_engine(model, slots, spec.BLOCK_SIZE, device, dtype)
 
     def submit(self, utterance: Utterance, x: Any, done: Done) -> None:
-        self.engine.submit(program(utterance, self.vocabulary), done)
+        self.engine.submit(program(utterance, self.vocabulary), done, expected_length(utterance))
 
     def step(self) -> bool:
         return self.engine.step()

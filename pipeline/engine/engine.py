@@ -5,10 +5,12 @@ handed in. An utterance is a program: a generator that yields requests, is sent 
 result. A slot is given to the next request at once, whichever utterance it belongs to.
 """
 
-from collections import deque
+import heapq
+import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.engine.draw import Policy, draw
 from pipeline.engine.kv_cache import KVCache
+from pipeline.engine.step import Model, make_step
 from pipeline.errors import RowError
 
 
@@ -47,15 +50,6 @@ Program = Generator[Request, Answer, Any]
 Done = Callable[[Any], None]  # called with the program's result or a RowError
 
 
-class Model(Protocol):
-    head_rows: tuple[int, int]
-    merged_len: int
-
-    def prefill(self, ids: Tensor, cache: KVCache, slot: int) -> Tensor: ...
-
-    def decode(self, tokens: Tensor, positions: Tensor, lengths: list[int], cache: KVCache) -> Tensor: ...
-
-
 @dataclass
 class Sequence:
     """A program on its way: its current request and, while it has a slot, where it is."""
@@ -63,6 +57,7 @@ class Sequence:
     program: Program
     done: Done
     request: Request
+    rank: tuple[int, int]  # among those that wait: the lowest is next
     tokens: list[int] = field(default_factory=list)  # of the current request
     last_token: int = 0  # drawn, not yet fed
     position: int = 0  # where last_token goes
@@ -75,15 +70,21 @@ class Engine:
         self.model = model
         self.cache = cache
         self.device = device
-        self.waiting: deque[Sequence] = deque()
+        self.decode = make_step(model, cache, device)
+        self.waiting: list[tuple[tuple[int, int], Sequence]] = []  # a heap
+        self._arrivals = count()
         self.slots: list[Sequence | None] = [None] * cache.slots
         self.steps = 0  # decode steps run
         self.busy_slot_steps = 0  # of steps x slots, those that served a row
         self.tokens = 0  # tokens drawn
 
-    def submit(self, program: Program, done: Done) -> None:
-        """Queue a program; `done` is called from within `step`, once."""
-        sequence = Sequence(program, done, Request(None, 0, (), Policy((0, 0), 0)))
+    def submit(self, program: Program, done: Done, length: int = 0) -> None:
+        """Queue a program; `done` is called from within `step`, once.
+
+        The longest starts first, so that no slot works alone at the end; `length` is its number of tokens, or
+        any guess that grows with it. Equal ones start in the order of their arrival.
+        """
+        sequence = Sequence(program, done, Request(None, 0, (), Policy((0, 0), 0)), (-length, next(self._arrivals)))
         self._advance(sequence, None)
 
     @torch.inference_mode()
@@ -99,7 +100,7 @@ class Engine:
         """Give each free slot to the next request: a prefill, whose logits give the request's first token."""
         for slot in range(len(self.slots)):
             while self.waiting and self.slots[slot] is None:
-                sequence = self.waiting.popleft()
+                _, sequence = heapq.heappop(self.waiting)
                 ids = torch.as_tensor(sequence.request.prompt, dtype=torch.int64, device=self.device)
                 self.slots[slot] = sequence
                 sequence.position = len(ids) - self.model.merged_len
@@ -107,16 +108,15 @@ class Engine:
 
     def _run(self, busy: list[int]) -> Tensor:
         """Feed every busy slot its last token -> logits (busy, V)."""
-        tokens, positions, lengths = ([0] * len(self.slots) for _ in range(3))
+        tokens, positions = ([0] * len(self.slots) for _ in range(2))  # an idle slot stands at position 0
         for slot in busy:
             sequence = self.slots[slot]
             assert sequence is not None
-            tokens[slot], positions[slot], lengths[slot] = sequence.last_token, sequence.position, sequence.position + 1
+            tokens[slot], positions[slot] = sequence.last_token, sequence.position
             sequence.position += 1
         self.steps += 1
         self.busy_slot_steps += len(busy)
-        as_tensor = torch.tensor([tokens, positions], device=self.device)
-        return self.model.decode(as_tensor[0], as_tensor[1], lengths, self.cache)[busy]
+        return self.decode(tokens, positions)[busy]
 
     def _postprocess(self, slots: list[int], logits: Tensor) -> None:
         """Draw a token for each row of logits (len(slots), V), and let the programs go on whose request is answered."""
@@ -162,7 +162,7 @@ class Engine:
         if sequence.request.prompt is None:
             assert slot is not None, "a program's first request needs a prompt"
             self.slots[slot] = sequence
-        elif answer is None:
-            self.waiting.append(sequence)
-        else:  # first things first: an utterance that has begun goes on before new ones begin
-            self.waiting.appendleft(sequence)
+            return
+        if answer is not None:  # first things first: an utterance that has begun goes on before new ones begin
+            sequence.rank = (-sys.maxsize, next(self._arrivals))
+        heapq.heappush(self.waiting, (sequence.rank, sequence))

@@ -25,6 +25,13 @@ class KVCache:
         self.k = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(n_layer)]
         self.v = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(n_layer)]
         self._rows = torch.arange(slots, device=device)
+        self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._lengths: list[int] = []  # CPU: of each slot's filled part
+        self._filled = torch.empty(0)  # else: (S, 1, 1, T), true where a slot is filled
+
+    @property
+    def bytes_per_slot(self) -> int:
+        return sum(t[0].nbytes for t in (*self.k, *self.v))
 
     def write_prompt(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
         """k, v (H, P, D): the first P positions of one slot."""
@@ -32,21 +39,31 @@ class KVCache:
         self.k[layer][slot, :, :P] = k
         self.v[layer][slot, :, :P] = v
 
-    def append(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> None:
-        """k, v (S, H, D): one position of every slot. An idle slot writes to position 0, which a prompt overwrites."""
-        self.k[layer][self._rows, :, positions] = k
-        self.v[layer][self._rows, :, positions] = v
+    def begin(self, positions: Tensor) -> None:
+        """A step: every slot's next position (S,). 0 is an idle slot: what it writes there, a prompt overwrites."""
+        self._positions = positions
+        if positions.device.type == "cpu":
+            self._lengths = [p + 1 if p else 0 for p in positions.tolist()]
+        else:
+            self._filled = (torch.arange(self.positions, device=positions.device) <= positions[:, None])[:, None, None]
 
-    def attend(self, layer: int, q: Tensor, lengths: list[int]) -> Tensor:
-        """q (S, H, 1, D) over each slot's own filled part -> (S, H, 1, D); `lengths` 0 is an idle slot, left at 0."""
+    def append(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """k, v (S, H, D): this step's position of every slot."""
+        self.k[layer][self._rows, :, self._positions] = k
+        self.v[layer][self._rows, :, self._positions] = v
+
+    def attend(self, layer: int, q: Tensor) -> Tensor:
+        """q (S, H, 1, D) over each slot's own filled part -> (S, H, 1, D).
+
+        On a CPU slot by slot: that reads what is filled, at the memory's speed, and a row can't feel its neighbours'
+        lengths. On a GPU all positions of all slots, masked: shapes are the same in every step, as a graph needs.
+        """
         k, v = self.k[layer], self.v[layer]
-        if q.device.type == "cpu":  # slot by slot: reads what is filled, and a row can't feel its neighbours' lengths
-            out = torch.zeros_like(q)
-            for s, n in enumerate(lengths):
-                if n:
-                    row = slice(s, s + 1)
-                    out[row] = F.scaled_dot_product_attention(q[row], k[row, :, :n], v[row, :, :n])
-            return out
-        filled = torch.arange(self.positions, device=q.device) < torch.tensor(lengths, device=q.device)[:, None]
-        filled[:, 0] = True  # an idle slot attends to something: no row of infinities
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=filled[:, None, None])
+        if q.device.type != "cpu":
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=self._filled)
+        out = torch.zeros_like(q)
+        for s, n in enumerate(self._lengths):
+            if n:
+                row = slice(s, s + 1)
+                out[row] = F.scaled_dot_product_attention(q[row], k[row, :, :n], v[row, :, :n])
+        return out

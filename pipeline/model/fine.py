@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from pipeline import spec
 from pipeline.model.gpt import Block, GPTConfig, LayerNorm
+from pipeline.model.linear import Layout, lay_out
 
 
 class FineGPT(nn.Module):
@@ -33,18 +34,28 @@ class FineGPT(nn.Module):
         for i, head in enumerate(self.lm_heads):  # wtes[0] alone is not tied to a head
             self.wtes[config.n_codes_given + i].weight = head.weight
 
-    def forward(self, codes: Tensor, codebook: int, start: int = 0) -> Tensor:
-        """codes (B, T, Q) -> logits (B, T - start, 1024), float32, of `codebook` for frames from `start` on.
+    def forward(self, codes: Tensor, codebook: int, start: int = 0, stop: int | None = None) -> Tensor:
+        """codes (B, T, Q) -> logits (B, stop - start, 1024), float32, of `codebook` for frames [start, stop).
 
         Codebook k's own old content is an input too: "no code yet" (1024) in the first window, what the window
-        before wrote in later ones.
+        before wrote in later ones. In the last layer only the frames asked for are computed.
         """
         T = codes.shape[1]
-        x = torch.stack([self.wtes[q](codes[:, :, q]) for q in range(codebook + 1)], dim=-1).sum(dim=-1)
+        x = self.wtes[0](codes[:, :, 0])
+        for q in range(1, codebook + 1):
+            x = x + self.wtes[q](codes[:, :, q])
         x = x + self.wpe.weight[:T]
-        for block in self.h:
+        for block in self.h[:-1]:
             q, k, v = block.attn.qkv(block.ln_1(x))
             x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v))  # padded frames are attended to
             x = x + block.mlp(block.ln_2(x))
+        block, asked = self.h[-1], slice(start, stop)
+        q, k, v = block.attn.qkv(block.ln_1(x))
+        x = x[:, asked] + block.attn.project(F.scaled_dot_product_attention(q[:, :, asked], k, v))
+        x = x + block.mlp(block.ln_2(x))
         head = self.lm_heads[codebook - self.config.n_codes_given]
-        return F.linear(self.ln_f(x[:, start:]), head.weight[: spec.CODEBOOK_SIZE]).float()
+        return F.linear(self.ln_f(x), head.weight[: spec.CODEBOOK_SIZE]).float()
+
+    def lay_out(self, layout: Layout) -> None:
+        """All weights into a layout, once; the heads, which are embeddings too, stay as they are."""
+        lay_out(self, layout)

@@ -11,15 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.model.linear import PRODUCTS, Layout, Linear, Product, available, lay_out
+
 
 class Cache(Protocol):
     """Keys and values of every slot, by layer. Implemented in `engine/kv_cache.py`, handed in."""
 
     def write_prompt(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None: ...
 
-    def append(self, layer: int, positions: Tensor, k: Tensor, v: Tensor) -> None: ...
+    def begin(self, positions: Tensor) -> None: ...
 
-    def attend(self, layer: int, q: Tensor, lengths: list[int]) -> Tensor: ...
+    def append(self, layer: int, k: Tensor, v: Tensor) -> None: ...
+
+    def attend(self, layer: int, q: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,8 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_head = config.n_head
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, config.bias)
+        self.c_proj = Linear(config.n_embd, config.n_embd, config.bias)
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, C) -> q, k, v, each (B, H, T, D)."""
@@ -74,8 +78,8 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd, config.bias)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd, config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(F.gelu(self.c_fc(x)))
@@ -102,6 +106,7 @@ class GPT(nn.Module):
         self.config = config
         self.merged_len = merged_len
         self.head_rows = (0, config.output_vocab_size)
+        self._head: Product | None = None
         self.wte = nn.Embedding(config.input_vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.h = nn.ModuleList([Block(config, norm_bias=config.bias) for _ in range(config.n_layer)])
@@ -120,31 +125,44 @@ class GPT(nn.Module):
         """Fill one slot with a prompt; ids (P',) -> logits (1, V) of its last position.
 
         One prompt at a time: its arithmetic can't depend on other rows, and hundreds of positions already
-        run at the machine's matrix rate.
+        run at the machine's matrix rate. In the last layer only the last position is read on.
         """
         x = self.embed_prompt(ids)
         for layer, block in enumerate(self.h):
             q, k, v = block.attn.qkv(block.ln_1(x))
             cache.write_prompt(layer, slot, k[0], v[0])
-            x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+            if layer == len(self.h) - 1:
+                q, x = q[:, :, -1:], x[:, -1:]
+            x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1))
             x = x + block.mlp(block.ln_2(x))
         return self.logits(x[:, -1])
 
-    def decode(self, tokens: Tensor, positions: Tensor, lengths: list[int], cache: Cache) -> Tensor:
+    def decode(self, tokens: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """One token for each slot: tokens (S,), positions (S,) -> logits (S, V).
 
-        Always all S slots, busy or not: a matrix product's low bits depend on its shape, so a fixed shape is
-        what makes a row's numbers independent of its neighbours. `lengths` (S) is 0 for an idle slot.
+        Always all S slots, busy or not (an idle one stands at position 0): a matrix product's low bits depend on
+        its shape, so a fixed shape is what makes a row's numbers independent of its neighbours.
         """
+        cache.begin(positions)
         x = self.wte(tokens) + self.wpe(positions)  # (S, C)
         for layer, block in enumerate(self.h):
             q, k, v = block.attn.qkv(block.ln_1(x)[:, None])  # each (S, H, 1, D)
-            cache.append(layer, positions, k[:, :, 0], v[:, :, 0])
-            x = x + block.attn.project(cache.attend(layer, q, lengths))[:, 0]
+            cache.append(layer, k[:, :, 0], v[:, :, 0])
+            x = x + block.attn.project(cache.attend(layer, q))[:, 0]
             x = x + block.mlp(block.ln_2(x))
         return self.logits(x)
 
     def logits(self, x: Tensor) -> Tensor:
         """x (B, C) -> (B, V) in float32, V = the rows of the vocabulary that are read."""
-        low, high = self.head_rows
-        return F.linear(self.ln_f(x), self.lm_head.weight[low:high]).float()
+        x = self.ln_f(x)
+        if self._head is None:
+            low, high = self.head_rows
+            return F.linear(x, self.lm_head.weight[low:high]).float()
+        return self._head(x).float()
+
+    def lay_out(self, layout: Layout) -> None:
+        """All weights into a layout, once, after `head_rows` is set; the head stays exact."""
+        lay_out(self, layout)
+        if layout.few != "plain":
+            low, high = self.head_rows
+            self._head = PRODUCTS["onednn" if available("onednn") else "plain"](self.lm_head.weight[low:high], None)

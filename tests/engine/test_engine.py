@@ -30,8 +30,8 @@ class CountingModel:
         self.prefills += 1
         return self._logits(ids[-1:])
 
-    def decode(self, tokens: torch.Tensor, positions: torch.Tensor, lengths: list[int], cache: KVCache) -> torch.Tensor:
-        assert all((n == 0) == (t == 0) for n, t in zip(lengths, tokens.tolist(), strict=True))
+    def decode(self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache) -> torch.Tensor:
+        assert all((p == 0) == (t == 0) for p, t in zip(positions.tolist(), tokens.tolist(), strict=True))
         return self._logits(tokens)
 
 
