@@ -32,9 +32,10 @@ class PoolConfig(Part):
 
     actors: int | Actors = 1  # a fixed number, or {min, max}
     num_gpus: float = Field(0, ge=0)  # per actor; fractions share a GPU
-    num_cpus: float = Field(1, gt=0)  # per actor; also its compute threads, at least one
+    num_cpus: float = Field(1, gt=0)  # per actor; its compute threads, rounded up
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")  # auto: CUDA where num_gpus is above 0
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 on CUDA, float32 on a CPU
+    quantize: Literal["int8"] | None = None  # on a CPU: 8-bit weights, faster, other tokens than the exact model
     slots: int | None = Field(None, ge=1)  # utterances side by side (semantic, coarse); none: 8 on a CPU, 32 on CUDA
     shards_in_flight: int = Field(4, ge=1)  # shards whose rows one actor mixes, so that a slow row idles nobody
 
@@ -111,6 +112,7 @@ class RunConfig(Part):
         """The settings that decide what is in the output; the others may change between a stop and a resume."""
         kept = self.model_dump(mode="json", include={"revision", "seed", "sampling", "segments", "audio", "limit"})
         kept["dtype"] = {name: getattr(self.pools, name).dtype for name in STAGES[:3]}
+        kept["quantize"] = {name: getattr(self.pools, name).quantize for name in STAGES[:3]}
         kept["device"] = {name: getattr(self.pools, name).device for name in STAGES}
         return kept
 

@@ -1,6 +1,9 @@
 """From a checkpoint to the four stages, each alone: what `Bark.load` and the Ray actors both do."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
 
 import torch
 
@@ -12,17 +15,69 @@ from pipeline.bark.stage import Stage, is_good_slots
 from pipeline.bark.text import TextEncoder
 from pipeline.errors import ConfigError
 from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.fine import FineGPT
+from pipeline.model.gpt import GPT
+from pipeline.model.linear import INT8, PLAIN, Layout, measure_layout, require_int8
 
-Builder = Callable[[Checkpoint, torch.device, torch.dtype, int], Stage]
+M = TypeVar("M", GPT, FineGPT)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a stage computes, and how: what decides the low bits of its numbers."""
+
+    device: torch.device
+    dtype: torch.dtype
+    slots: int
+    layout: Layout
+
+
+Builder = Callable[[Checkpoint, Placement], Stage]
 
 BUILDERS: dict[str, Builder] = {
-    "semantic": lambda c, device, dtype, slots: SemanticStage(c.semantic(), c.vocabulary, slots, device, dtype),
-    "coarse": lambda c, device, dtype, slots: CoarseStage(c.coarse(), c.vocabulary, slots, device, dtype),
-    "fine": lambda c, device, dtype, slots: FineStage(c.fine(), device, dtype),
-    "decode": lambda c, device, dtype, slots: DecodeStage(c.codec(), device),
+    "semantic": lambda c, at: SemanticStage(ready(c.semantic(), at), c.vocabulary, at.slots),
+    "coarse": lambda c, at: CoarseStage(ready(c.coarse(), at), c.vocabulary, at.slots),
+    "fine": lambda c, at: FineStage(ready(c.fine(), at)),
+    "decode": lambda c, at: DecodeStage(c.codec(), at.device),
 }
 
 DEFAULT_SLOTS = {"cpu": 8, "cuda": 32}
+NARROW = 250  # below this width a product is over before its layout matters
+
+
+def ready(model: M, at: Placement) -> M:
+    """A model on its device, its weights laid out for it."""
+    model = model.to(at.device, at.dtype)
+    model.lay_out(at.layout)
+    return model
+
+
+def place(
+    *, device: str, dtype: str, slots: int | None, quantize: str | None, width: int, layout: Layout | None = None
+) -> Placement:
+    """Settings as they are asked for -> what they mean on this machine; `width` is the transformers'.
+
+    The layout is measured where nobody has `layout` agreed on yet.
+
+    Raises:
+        ConfigError: this machine can't do it.
+    """
+    on, kind = pick_device(device), pick_dtype(dtype, device)
+    count = pick_slots(slots, on)
+    if quantize not in (None, "int8"):
+        raise ConfigError(f"quantize {quantize!r} is none of int8, None")
+    if quantize:
+        require_int8(on, kind)
+        return Placement(on, kind, count, INT8)
+    if on.type != "cpu" or width < NARROW:
+        return Placement(on, kind, count, PLAIN)
+    return Placement(on, kind, count, layout or measured(count, width, kind, torch.get_num_threads()))
+
+
+@lru_cache
+def measured(slots: int, width: int, dtype: torch.dtype, threads: int) -> Layout:
+    """Once per process: two stages of one process never differ. `threads` are torch's, part of what is measured."""
+    return measure_layout(slots, width, dtype)
 
 
 def load_text_encoder(checkpoint: Checkpoint, tokenizer: str | None) -> TextEncoder:

@@ -4,7 +4,6 @@ Source: suno-ai/bark `generation.py`, `generate_coarse`.
 """
 
 import numpy as np
-import torch
 
 from pipeline import spec
 from pipeline.bark.slots import engine_stats, make_engine
@@ -60,10 +59,10 @@ def window_prompt(semantic: np.ndarray, coarse: list[int], vocabulary: spec.Voca
 class CoarseStage:
     """The coarse transformer in its slots."""
 
-    def __init__(self, model: GPT, vocabulary: spec.Vocabulary, slots: int, device: torch.device, dtype: torch.dtype):
+    def __init__(self, model: GPT, vocabulary: spec.Vocabulary, slots: int):
         self.vocabulary = vocabulary
         positions = spec.COARSE_PROMPT_LEN + spec.MAX_COARSE_HISTORY + spec.COARSE_WINDOW  # 947
-        self.engine = make_engine(model, slots, positions, device, dtype)
+        self.engine = make_engine(model, slots, positions)
 
     def submit(self, utterance: Utterance, x: np.ndarray, done: Done) -> None:
         self.engine.submit(program(utterance, x, self.vocabulary), done, length=x.size)

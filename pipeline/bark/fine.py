@@ -41,9 +41,9 @@ class FineStage:
     matrix rate alone.
     """
 
-    def __init__(self, model: FineGPT, device: torch.device, dtype: torch.dtype):
-        self.model = model.to(device, dtype)
-        self.device = device
+    def __init__(self, model: FineGPT):
+        self.model = model
+        self.device = model.wpe.weight.device
         self.jobs: deque[Job] = deque()
         self.windows = 0
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline import spec
 from pipeline.bark.slots import engine_stats, make_engine
@@ -17,7 +16,6 @@ from pipeline.engine.engine import Program, Request
 from pipeline.engine.noise import make_key
 from pipeline.errors import RowError
 from pipeline.model.gpt import GPT
-
 
 TOKENS_PER_TEXT_ID = 12  # about 0.25 s of speech; only the order of starting follows from it
 
@@ -72,9 +70,9 @@ def expected_length(utterance: Utterance) -> int:
 class SemanticStage:
     """The semantic transformer in its slots."""
 
-    def __init__(self, model: GPT, vocabulary: spec.Vocabulary, slots: int, device: torch.device, dtype: torch.dtype):
+    def __init__(self, model: GPT, vocabulary: spec.Vocabulary, slots: int):
         self.vocabulary = vocabulary
-        self.engine = make_engine(model, slots, spec.BLOCK_SIZE, device, dtype)
+        self.engine = make_engine(model, slots, spec.BLOCK_SIZE)
 
     def submit(self, utterance: Utterance, x: Any, done: Done) -> None:
         self.engine.submit(program(utterance, self.vocabulary), done, expected_length(utterance))

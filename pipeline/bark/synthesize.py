@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import spec
-from pipeline.bark.build import BUILDERS, load_text_encoder, pick_device, pick_dtype, pick_slots
+from pipeline.bark.build import BUILDERS, load_text_encoder, place
 from pipeline.bark.semantic import SemanticTokens
 from pipeline.bark.stage import MAX_SEED, Sampling, Stage, Utterance, run
 from pipeline.bark.text import SegmentLimits
@@ -66,6 +66,7 @@ class Bark:
         revision: str | None = None,
         tokenizer: str | None = None,
         slots: int | None = None,
+        quantize: str | None = None,
     ) -> "Bark":
         """Load a checkpoint: a local folder in either published layout, or a hub id.
 
@@ -76,13 +77,15 @@ class Bark:
             revision: commit, tag or branch of a hub id; pin a commit for results that last.
             tokenizer: folder or hub id; by default the checkpoint's own, else bert-base-multilingual-cased.
             slots: utterances decoded side by side, a multiple of 4; each costs its KV cache.
+            quantize: `int8` for 8-bit weights on a CPU: faster, other tokens (docs/speed.md); None is exact.
 
         Raises:
             CheckpointError: the model can't be found, read, or is not a Bark.
+            ConfigError: this machine can't compute as asked.
         """
         checkpoint = Checkpoint(resolve(str(name_or_path), revision))
-        on, kind = pick_device(device), pick_dtype(dtype, device)
-        stages = {name: build(checkpoint, on, kind, pick_slots(slots, on)) for name, build in BUILDERS.items()}
+        at = place(device=device, dtype=dtype, slots=slots, quantize=quantize, width=checkpoint.width)
+        stages = {name: build(checkpoint, at) for name, build in BUILDERS.items()}
         return cls(stages, checkpoint, tokenizer)
 
     def generate(

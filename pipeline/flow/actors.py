@@ -4,6 +4,7 @@ A call is one shard: {shard} into the semantic pool, then schema.EDGE from pool 
 """
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,11 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipeline.bark.build import BUILDERS, load_text_encoder, pick_device, pick_dtype, pick_slots
+from pipeline.bark.build import BUILDERS, load_text_encoder, place
 from pipeline.bark.semantic import SemanticTokens
 from pipeline.config import RunConfig
 from pipeline.errors import RowError
+from pipeline.flow.layouts import agree
 from pipeline.flow.segments import Segment, fail, outcome, pack, segments_of, unpack, utterance_of
 from pipeline.flow.worker import Worker
 from pipeline.model.checkpoint import Checkpoint
@@ -47,12 +49,12 @@ class PoolActor:
         self.setup = setup
         pool = getattr(setup.config.pools, self.stage_name)
         name = pool.device if pool.device != "auto" else ("cuda" if pool.num_gpus else "cpu")
-        device = pick_device(name)
-        torch.set_num_threads(max(1, int(pool.num_cpus)))
+        torch.set_num_threads(max(1, math.ceil(pool.num_cpus)))
+        self.store = Store(setup.config.output, setup.config.storage_options)
         self.checkpoint = Checkpoint(resolve(setup.config.model, setup.revision))
-        build = BUILDERS[self.stage_name]
-        stage = build(self.checkpoint, device, pick_dtype(pool.dtype, name), pick_slots(pool.slots, device))
-        self.worker = Worker(stage)
+        how = {"dtype": pool.dtype, "slots": pool.slots, "quantize": pool.quantize}
+        at = agree(self.store, place(device=name, width=self.checkpoint.width, **how))
+        self.worker = Worker(BUILDERS[self.stage_name](self.checkpoint, at))
         self.rows_done = 0
         self._last_report = 0.0
         self._name = ray.get_runtime_context().get_actor_id()
@@ -115,7 +117,6 @@ class Semantic(PoolActor):
     def __init__(self, setup: Setup):
         super().__init__(setup)
         self.encoder = load_text_encoder(self.checkpoint, setup.config.tokenizer)
-        self.store = Store(setup.config.output, setup.config.storage_options)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         (shard,) = batch["shard"].to_pylist()
@@ -153,10 +154,6 @@ class Decode(PoolActor):
     """Makes the samples, joins each row's segments, encodes, writes the part and commits it."""
 
     stage_name = "decode"
-
-    def __init__(self, setup: Setup):
-        super().__init__(setup)
-        self.store = Store(setup.config.output, setup.config.storage_options)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         (shard,), (segments,) = batch["shard"].to_pylist(), batch["segments"].to_pylist()

@@ -39,6 +39,11 @@ class Checkpoint:
     def vocabulary(self) -> spec.Vocabulary:
         return self.layout.vocabulary()
 
+    @property
+    def width(self) -> int:
+        """Of the semantic and coarse transformers; all of a published model's have the same."""
+        return self.layout.gpt_config("coarse").n_embd
+
     def semantic(self) -> GPT:
         """The text-to-semantic transformer, its head cut to the semantic tokens and EOS."""
         model = GPT(self.layout.gpt_config("semantic"), merged_len=spec.TEXT_LEN)

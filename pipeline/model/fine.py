@@ -3,7 +3,6 @@
 Source: suno-ai/bark `model_fine.py`.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -28,6 +28,7 @@ class Layout:
     many: str = "plain"
 
 
+PLAIN = Layout()
 INT8 = Layout("int8", "int8")
 
 
@@ -79,13 +80,15 @@ def available(name: str) -> bool:
     return True
 
 
-def require_int8(device: torch.device) -> None:
+def require_int8(device: torch.device, dtype: torch.dtype) -> None:
     """
     Raises:
-        ConfigError: this machine can't compute with int8 weights.
+        ConfigError: int8 weights are not possible there.
     """
     if device.type != "cpu" or not available("int8"):
         raise ConfigError("quantize: int8 needs an x86 CPU and torch with fbgemm; use dtype bfloat16 on a GPU")
+    if dtype != torch.float32:
+        raise ConfigError("quantize: int8 goes with dtype float32: activations between the products stay exact")
 
 
 class Linear(nn.Module):
