@@ -18,6 +18,7 @@ from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPT
 from pipeline.model.linear import INT8, PLAIN, Layout, measure_layout, require_int8
+from pipeline.model.memory import keep_freed_memory
 
 M = TypeVar("M", GPT, FineGPT)
 
@@ -47,6 +48,7 @@ NARROW = 250  # below this width a product is over before its layout matters
 
 def ready(model: M, at: Placement) -> M:
     """A model on its device, its weights laid out for it."""
+    keep_freed_memory()
     model = model.to(at.device, at.dtype)
     model.lay_out(at.layout)
     return model

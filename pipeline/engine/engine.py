@@ -94,7 +94,10 @@ class Engine:
         busy = [slot for slot, sequence in enumerate(self.slots) if sequence]
         if busy:
             self._postprocess(busy, self._run(busy))
-        return bool(self.waiting) or any(self.slots)
+        if self.waiting or any(self.slots):
+            return True
+        self.cache.release()
+        return False
 
     def _schedule(self) -> None:
         """Give each free slot to the next request: a prefill, whose logits give the request's first token."""

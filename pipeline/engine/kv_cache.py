@@ -1,5 +1,7 @@
 """Keys and values of all slots, preallocated: memory is fixed at start-up, nothing is concatenated."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,15 +21,28 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ):
-        shape = (slots, n_head, positions, head_width)
         self.slots = slots
         self.positions = positions
-        self.k = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(n_layer)]
-        self.v = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(n_layer)]
+        self._shape = (slots, n_head, positions, head_width)
+        self._kind: dict[str, Any] = {"dtype": dtype, "device": device}
+        self.k, self.v = ([self._new() for _ in range(n_layer)] for _ in range(2))
         self._rows = torch.arange(slots, device=device)
         self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._idle = torch.zeros((1, n_head, 1, head_width), dtype=dtype, device=device)
         self._lengths: list[int] = []  # CPU: of each slot's filled part
         self._filled = torch.empty(0)  # else: (S, 1, 1, T), true where a slot is filled
+
+    def _new(self) -> Tensor:
+        """On a CPU only what was written is ever read, and memory never touched costs nothing. Elsewhere masked
+        positions are multiplied by zero and must be finite."""
+        make = torch.empty if self._kind["device"].type == "cpu" else torch.zeros
+        return make(self._shape, **self._kind)
+
+    def release(self) -> None:
+        """No slot is busy: give memory back, so that stages that take turns in one process don't hold it twice."""
+        if self._kind["device"].type == "cpu":
+            for held in (self.k, self.v):
+                held[:] = [self._new() for _ in held]
 
     @property
     def bytes_per_slot(self) -> int:
@@ -61,9 +76,8 @@ class KVCache:
         k, v = self.k[layer], self.v[layer]
         if q.device.type != "cpu":
             return F.scaled_dot_product_attention(q, k, v, attn_mask=self._filled)
-        out = torch.zeros_like(q)
+        rows = []
         for s, n in enumerate(self._lengths):
-            if n:
-                row = slice(s, s + 1)
-                out[row] = F.scaled_dot_product_attention(q[row], k[row, :, :n], v[row, :, :n])
-        return out
+            row = slice(s, s + 1)
+            rows.append(F.scaled_dot_product_attention(q[row], k[row, :, :n], v[row, :, :n]) if n else self._idle)
+        return torch.cat(rows)

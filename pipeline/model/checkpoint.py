@@ -20,6 +20,9 @@ M = TypeVar("M", bound=nn.Module)
 TRANSPOSED = ".convtr.convtr."
 
 
+EMPTY = torch.device("meta")  # shapes without memory, until the weights come
+
+
 class Checkpoint:
     """An opened checkpoint folder; modules are built one by one, so that an actor holds only its own stage."""
 
@@ -46,19 +49,23 @@ class Checkpoint:
 
     def semantic(self) -> GPT:
         """The text-to-semantic transformer, its head cut to the semantic tokens and EOS."""
-        model = GPT(self.layout.gpt_config("semantic"), merged_len=spec.TEXT_LEN)
+        with EMPTY:
+            model = GPT(self.layout.gpt_config("semantic"), merged_len=spec.TEXT_LEN)
         model.head_rows = (0, self.vocabulary.semantic_vocab_size + 1)
         return self._fill(model, "semantic")
 
     def coarse(self) -> GPT:
         """The semantic-to-coarse transformer, its head cut to the codes of the two coarse codebooks."""
-        model = GPT(self.layout.gpt_config("coarse"))
+        with EMPTY:
+            model = GPT(self.layout.gpt_config("coarse"))
         model.head_rows = (self.vocabulary.coarse_range(0)[0], self.vocabulary.coarse_range(1)[1])
         return self._fill(model, "coarse")
 
     def fine(self) -> FineGPT:
         """The coarse-to-fine transformer."""
-        return self._fill(FineGPT(self.layout.gpt_config("fine")), "fine")
+        with EMPTY:
+            model = FineGPT(self.layout.gpt_config("fine"))
+        return self._fill(model, "fine")
 
     def codec(self) -> Codec:
         """EnCodec's decoder, weight norm folded."""
@@ -66,7 +73,7 @@ class Checkpoint:
 
     def check(self) -> None:
         """Every part's names and shapes against its config, without filling a model: the driver's quick look."""
-        with torch.device("meta"):
+        with EMPTY:
             empty = {
                 "semantic": GPT(self.layout.gpt_config("semantic")),
                 "coarse": GPT(self.layout.gpt_config("coarse")),
@@ -77,8 +84,10 @@ class Checkpoint:
             self._state(model, part)
 
     def _fill(self, model: M, part: str) -> M:
-        """Strictly load one part's weights, in float32."""
-        model.load_state_dict({name: tensor.float() for name, tensor in self._state(model, part).items()})
+        """Strictly load one part's weights, in float32. They stay where the file is mapped into memory: what is
+        never read costs nothing, and all processes of a machine share it."""
+        state = {name: tensor.float() for name, tensor in self._state(model, part).items()}
+        model.load_state_dict(state, assign=not isinstance(model, Codec))  # the codec's LSTM holds on to its tensors
         return model.eval().requires_grad_(False)
 
     def _state(self, model: nn.Module, part: str) -> dict[str, Tensor]:
