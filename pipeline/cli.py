@@ -1,4 +1,4 @@
-"""The front door: `barkery generate`, `barkery say`, `barkery voices`.
+"""The front door: `barkery generate`, `say`, `voices`, `bench`.
 
 Exit codes: 0 all written, 3 complete with failed rows, 2 wrong usage or config, 1 did not complete.
 """
@@ -75,6 +75,27 @@ def say(
     samples = Bark.load(model, device=device, tokenizer=tokenizer).say(text, voice=voice, seed=seed)
     output.write_bytes(encode(samples, audio_format))
     print(f"{output}: {samples.size / 24_000:.2f} s, seed {seed}")
+
+
+@app.command()
+def bench(
+    model: Annotated[str | None, typer.Argument(help="Folder or hub id; else random weights.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
+    min_s: Annotated[float, typer.Option(min=0.1, max=15.3, help="Seconds of the shortest row.")] = 2.0,
+    max_s: Annotated[float, typer.Option(min=0.1, max=15.3, help="Seconds of the longest row.")] = 8.0,
+    voice: Annotated[Optional[str], typer.Option(help="Preset, or path of an .npz.")] = None,  # noqa: UP045
+    slots: Annotated[Optional[int], typer.Option(help="Utterances side by side.")] = None,  # noqa: UP045
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    quantize: Annotated[Optional[str], typer.Option(help="int8: faster on a CPU, not exact.")] = None,  # noqa: UP045
+) -> None:
+    """How fast each stage is on this machine, beside what the machine can do at all. The last line is JSON."""
+    import json
+
+    from pipeline.bench.bench import bench as run_bench
+
+    how = {"slots": slots, "device": device, "dtype": dtype, "quantize": quantize}
+    print(json.dumps(run_bench(model, rows=rows, min_s=min_s, max_s=max_s, voice=voice, **how)))
 
 
 @app.command()

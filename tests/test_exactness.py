@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline import Bark, HistoryPrompt, Result, Sampling
 from pipeline.bark import coarse as coarse_stage
+from pipeline.bark.build import BUILDERS, Placement
+from pipeline.bark.fine import FineStage
 from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import load_voice
 from pipeline.engine.engine import Answer, Program, Request
+from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.linear import INT8, Layout, available
 
 Row = tuple[str, str | None, int, Sampling]
 
@@ -159,3 +164,29 @@ def test_say_splits_and_joins_with_the_pause(bark: Bark) -> None:
     pause = np.zeros(2400, np.float32)
     expected = [clips[0].audio, pause, clips[1].audio, pause, clips[2].audio]
     assert np.array_equal(said, np.concatenate(expected))
+
+
+@pytest.mark.parametrize("layout", [Layout("onednn", "plain"), Layout("onednn", "onednn"), INT8], ids=str)
+def test_a_batched_row_equals_the_row_alone_in_every_layout(tiny: Path, layout: Layout) -> None:
+    if not available(layout.few):
+        pytest.skip(f"this torch has no {layout.few}")
+    checkpoint = Checkpoint(tiny)
+    at = Placement(torch.device("cpu"), torch.float32, 4, layout)
+    laid_out = Bark({name: build(checkpoint, at) for name, build in BUILDERS.items()}, checkpoint)
+    together = generate(laid_out, ROWS[:6])
+    assert all(same(result, generate(laid_out, [row])[0]) for row, result in zip(ROWS, together, strict=False))
+
+
+def test_fine_windows_in_a_batch_are_as_alone(bark: Bark, tiny: Path) -> None:
+    """The way of a GPU, on a CPU: five utterances of one to three windows, four windows in a pass."""
+    batched = FineStage(Checkpoint(tiny).fine())
+    batched.batch = 4
+    greedy = Sampling.greedy()
+    voices = [None, load_voice("v2/en_speaker_6"), None, None, load_voice("v2/fr_speaker_1")]
+    utterances = [Utterance(i, greedy, voice) for i, voice in enumerate(voices)]
+    rng = np.random.default_rng(2)
+    coarse = [rng.integers(0, 1024, (2, frames)) for frames in (40, 300, 1100, 700, 1500)]
+    alone = run(bark.stages["fine"], utterances, coarse)
+    for one, other in zip(alone, run(batched, utterances, coarse), strict=True):
+        assert np.array_equal(one, other)
+    assert batched.stats.busy < batched.stats.capacity  # the last pass was filled up

@@ -33,18 +33,40 @@ class Job:
     def num_windows(self) -> int:
         return max(0, -(-(self.num_frames - (spec.FINE_WINDOW - self.num_history)) // spec.FINE_HOP)) + 1
 
+    def view(self) -> "Window":
+        """The current window. The last one is right-aligned: some of its frames are made again."""
+        last = len(self.codes) - spec.FINE_WINDOW
+        start = min(self.window * spec.FINE_HOP, last)
+        fill = min(self.num_history + self.window * spec.FINE_HOP, last + spec.FINE_HOP) - start
+        end = min(self.num_history + self.num_frames - start, spec.FINE_WINDOW)
+        return Window(self.codes[start : start + spec.FINE_WINDOW], fill, end)
+
+
+@dataclass(frozen=True)
+class Window:
+    """codes (1024, Q), a view of its utterance's: frames from `fill` on are predicted, from `end` on are padding."""
+
+    codes: Tensor
+    fill: int
+    end: int
+
+
+BATCH = {"cpu": 1, "cuda": 4}  # windows of one pass. A CPU is at its matrix rate with one
+
 
 class FineStage:
-    """The fine transformer; `step` is one window of one utterance.
+    """The fine transformer; `step` is one window of each of the next few utterances.
 
-    A window is always 1024 frames, so its arithmetic can't depend on other rows, and it runs at the machine's
-    matrix rate alone.
+    A pass is always the same number of windows of 1024 frames, filled up with repetitions: its shape never changes,
+    so its arithmetic can't depend on how many utterances are there.
     """
 
     def __init__(self, model: FineGPT):
         self.model = model
         self.device = model.wpe.weight.device
+        self.batch = BATCH[self.device.type]
         self.jobs: deque[Job] = deque()
+        self.passes = 0
         self.windows = 0
 
     def submit(self, utterance: Utterance, x: np.ndarray, done: Done) -> None:
@@ -69,28 +91,42 @@ class FineStage:
     def step(self) -> bool:
         if not self.jobs:
             return False
-        job = self.jobs[0]
-        finite = self._window(job)
-        job.window += 1
-        if not finite or job.window == job.num_windows:
-            self.jobs.popleft()
+        jobs = [self.jobs.popleft() for _ in range(min(self.batch, len(self.jobs)))]
+        unfinished = []
+        for job, finite in zip(jobs, self._windows(jobs), strict=True):
+            job.window += 1
+            if finite and job.window < job.num_windows:
+                unfinished.append(job)
+                continue
             made = job.codes[job.num_history : job.num_history + job.num_frames].T.cpu().numpy()  # (8, F)
             job.done(made if finite else RowError("not_finite", "the fine model's output is not finite"))
+        self.jobs.extendleft(reversed(unfinished))
         return bool(self.jobs)
 
-    def _window(self, job: Job) -> bool:
-        """Predict codebooks 2..7 for one window, in place; False where the model's output is not finite."""
-        last = len(job.codes) - spec.FINE_WINDOW
-        start = min(job.window * spec.FINE_HOP, last)  # the last window is right-aligned: some frames are redone
-        fill = min(job.num_history + job.window * spec.FINE_HOP, last + spec.FINE_HOP) - start
-        window = job.codes[start : start + spec.FINE_WINDOW]  # a view: what is written here is written in the job
-        finite = True
+    def _windows(self, jobs: list[Job]) -> list[bool]:
+        """Predict codebooks 2..7 for one window of each, in place; False where the model's output is not finite."""
+        views = [job.view() for job in jobs]
+        codes = torch.stack([view.codes for view in views + views[-1:] * (self.batch - len(views))])  # (B, 1024, Q)
+        finite = [torch.ones((), dtype=torch.bool, device=self.device) for _ in jobs]
         for codebook in range(spec.NUM_COARSE_CODEBOOKS, spec.NUM_CODEBOOKS):
-            logits = self.model(window[None], codebook, fill)[0]  # (1024 - fill, 1024)
-            finite &= bool(torch.isfinite(logits.sum()))
-            window[fill:, codebook] = self._draw(logits, job, codebook, fill)
-        self.windows += 1
-        return finite
+            first, end = self._asked(views, codebook)
+            logits = self.model(codes, codebook, first, end)  # (B, end - first, 1024)
+            for i, (job, view) in enumerate(zip(jobs, views, strict=True)):
+                mine = logits[i, view.fill - first :]
+                finite[i] &= torch.isfinite(mine.sum())
+                codes[i, view.fill : view.fill + len(mine), codebook] = self._draw(mine, job, codebook, view.fill)
+        for i, view in enumerate(views):
+            view.codes[view.fill :] = codes[i, view.fill :]
+        self.passes += 1
+        self.windows += len(jobs)
+        return torch.stack(finite).tolist()
+
+    def _asked(self, views: list[Window], codebook: int) -> tuple[int, int | None]:
+        """Frames to predict: alone in a pass, not those of the window before nor, in the last codebook, padding,
+        which nobody reads. In a batch all, so that no row's shape follows from another's."""
+        if self.batch > 1:
+            return 0, None
+        return views[0].fill, views[0].end if codebook == spec.NUM_CODEBOOKS - 1 else None
 
     def _draw(self, logits: Tensor, job: Job, codebook: int, fill: int) -> Tensor:
         """logits (T, 1024) -> codes (T,). The noise of a frame follows from its window, codebook and place in it."""
@@ -103,4 +139,4 @@ class FineStage:
 
     @property
     def stats(self) -> Stats:
-        return Stats(self.windows * spec.FINE_HOP, self.windows, self.windows)
+        return Stats(self.windows * spec.FINE_HOP, self.windows, self.passes * self.batch)

@@ -7,6 +7,7 @@ result. A slot is given to the next request at once, whichever utterance it belo
 
 import heapq
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import count
@@ -77,6 +78,8 @@ class Engine:
         self.steps = 0  # decode steps run
         self.busy_slot_steps = 0  # of steps x slots, those that served a row
         self.tokens = 0  # tokens drawn
+        self.positions_read = 0  # of the cache, by the decode steps
+        self.prompts: Counter[int] = Counter()  # prefills by their number of positions
 
     def submit(self, program: Program, done: Done, length: int = 0) -> None:
         """Queue a program; `done` is called from within `step`, once.
@@ -107,6 +110,7 @@ class Engine:
                 ids = torch.as_tensor(sequence.request.prompt, dtype=torch.int64, device=self.device)
                 self.slots[slot] = sequence
                 sequence.position = len(ids) - self.model.merged_len
+                self.prompts[sequence.position] += 1
                 self._postprocess([slot], self.model.prefill(ids, self.cache, slot))
 
     def _run(self, busy: list[int]) -> Tensor:
@@ -117,6 +121,7 @@ class Engine:
             assert sequence is not None
             tokens[slot], positions[slot] = sequence.last_token, sequence.position
             sequence.position += 1
+            self.positions_read += sequence.position
         self.steps += 1
         self.busy_slot_steps += len(busy)
         return self.decode(tokens, positions)[busy]

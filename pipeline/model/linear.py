@@ -99,6 +99,7 @@ class Linear(nn.Module):
 
     def __init__(self, width_in: int, width_out: int, bias: bool):
         super().__init__()
+        self.width_in = width_in
         self.weight = nn.Parameter(torch.empty(width_out, width_in))
         self.bias = nn.Parameter(torch.zeros(width_out)) if bias else None
         self._few: Product | None = None

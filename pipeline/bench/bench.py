@@ -1,0 +1,146 @@
+"""`barkery bench`: every stage against the machine's own ceiling, on rows of forced lengths."""
+
+import resource
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import spec
+from pipeline.bark.build import BUILDERS, Placement, place
+from pipeline.bark.fine import FineStage
+from pipeline.bark.semantic import SemanticStage, SemanticTokens
+from pipeline.bark.stage import Sampling, Stage, Utterance, run
+from pipeline.bark.voice import load_voice
+from pipeline.bench import work
+from pipeline.bench.ceiling import Ceiling, measure
+from pipeline.bench.work import Work
+from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.codec import CodecConfig
+from pipeline.model.hub import resolve
+from pipeline.model.noise import NoiseModel, make_noise_model
+
+SMALL = NoiseModel(n_layer=12, n_head=12, n_embd=768, codec_config=CodecConfig())  # suno/bark-small's sizes
+TEXT_IDS = np.arange(40)  # any: only its length has a cost, and it has none
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One stage's run over all rows."""
+
+    stage: str
+    seconds: float
+    floor_s: float | None  # None for the codec, whose convolutions are not counted
+    flops: float
+    tokens: int
+    occupancy: float
+
+
+def bench(model: str | None, *, rows: int, min_s: float, max_s: float, voice: str | None, **how: Any) -> dict[str, Any]:
+    """Run, print, and return the numbers; `how` is device, dtype, slots and quantize as for `Bark.load`.
+
+    Without a model, random weights in bark-small's sizes: speed does not depend on what they say.
+    """
+    with tempfile.TemporaryDirectory(prefix="barkery-bench-") as folder:
+        path = resolve(model, None) if model else make_noise_model(Path(folder) / "random", SMALL)
+        checkpoint = Checkpoint(path)
+        at = place(width=checkpoint.width, **how)
+        utterances = [utterance(s, voice, path) for s in np.linspace(min_s, max_s, rows)]
+        stages = {name: build(checkpoint, at) for name, build in BUILDERS.items()}
+    ceiling = ceiling_of(stages["semantic"], at)
+    print_ceiling(ceiling, at)
+    measured, audio_s = run_stages(stages, utterances, ceiling, at)
+    return report(measured, audio_s, ceiling, at, {"model": model or "random, bark-small's sizes", "voice": voice})
+
+
+def utterance(seconds: float, voice: str | None, folder: Path) -> Utterance:
+    """A row of a forced length."""
+    num_semantic = round(float(seconds) * spec.SEMANTIC_RATE_HZ)
+    sampling = Sampling(allow_early_stop=False, max_semantic_tokens=num_semantic)
+    return Utterance(num_semantic, sampling, load_voice(voice, folder) if voice else None, TEXT_IDS)
+
+
+def ceiling_of(stage: Stage, at: Placement) -> Ceiling:
+    assert isinstance(stage, SemanticStage)
+    return measure(stage.engine.model, at.slots)  # type: ignore[arg-type]
+
+
+def run_stages(
+    stages: dict[str, Stage], utterances: Sequence[Utterance], ceiling: Ceiling, at: Placement
+) -> tuple[list[Measured], float]:
+    """All rows through the stages, one stage after another; seconds of audio that came out."""
+    outputs: list[Any] = [None] * len(utterances)
+    measured = []
+    for name, stage in stages.items():
+        start = time.perf_counter()
+        outputs = run(stage, utterances, outputs)
+        seconds = time.perf_counter() - start
+        outputs = [o.tokens if isinstance(o, SemanticTokens) else o for o in outputs]
+        done, stats = work_of(stage, at), stage.stats
+        floor_s = ceiling.seconds(done) if done.flops else None
+        measured.append(Measured(name, seconds, floor_s, done.flops, stats.tokens, stats.busy / stats.capacity))
+        print_stage(measured[-1])
+    return measured, sum(samples.size for samples in outputs) / spec.SAMPLE_RATE
+
+
+def work_of(stage: Stage, at: Placement) -> Work:
+    """What a stage has done so far."""
+    if isinstance(stage, FineStage):
+        one = work.fine_window(stage.model.config)
+        return Work(many_flops=one.many_flops * stage.windows)
+    engine = getattr(stage, "engine", None)
+    if engine is None:
+        return Work()
+    config, V = engine.model.config, engine.model.head_rows[1] - engine.model.head_rows[0]
+    total = work.steps(config, engine.steps, at.slots, engine.positions_read, V, at.dtype.itemsize)
+    for P, count in engine.prompts.items():
+        total += Work(many_flops=work.prompt(config, P, V).many_flops * count)
+    return total
+
+
+def print_ceiling(ceiling: Ceiling, at: Placement) -> None:
+    print(
+        f"ceiling, {torch.get_num_threads()} threads, {at.dtype}, {at.layout.few} and {at.layout.many}: "
+        f"{ceiling.few_flops / 1e9:.0f} GFLOP/s with {at.slots} rows, {ceiling.many_flops / 1e9:.0f} with a thousand, "
+        f"memory {ceiling.read_bytes / 1e9:.1f} GB/s"
+    )
+    print(f"{'stage':<10}{'seconds':>9}{'of ceiling':>12}{'GFLOP/s':>9}{'tokens/s':>10}{'slots busy':>12}")
+
+
+def print_stage(m: Measured) -> None:
+    share = f"{m.floor_s / m.seconds:.0%}" if m.floor_s else "-"
+    flops = f"{m.flops / m.seconds / 1e9:.0f}" if m.flops else "-"
+    print(f"{m.stage:<10}{m.seconds:>9.2f}{share:>12}{flops:>9}{m.tokens / m.seconds:>10.0f}{m.occupancy:>12.0%}")
+
+
+def report(
+    measured: list[Measured], audio_s: float, ceiling: Ceiling, at: Placement, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Totals for people, everything for programs."""
+    total_s = sum(m.seconds for m in measured)
+    counted = [m for m in measured if m.floor_s]
+    share = sum(m.floor_s or 0 for m in counted) / sum(m.seconds for m in counted)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{audio_s:.1f} s of audio in {total_s:.1f} s: {audio_s / total_s:.2f}x real time, "
+        f"{share:.0%} of the ceiling, peak memory {peak:.2f} GiB"
+    )
+    return {
+        **about,
+        "threads": torch.get_num_threads(),
+        "dtype": str(at.dtype).removeprefix("torch."),
+        "layout": asdict(at.layout),
+        "slots": at.slots,
+        "audio_s": round(audio_s, 2),
+        "seconds": round(total_s, 2),
+        "times_real_time": round(audio_s / total_s, 3),
+        "share_of_ceiling": round(share, 3),
+        "peak_rss_gib": round(peak, 2),
+        "ceiling": {name: round(value / 1e9, 1) for name, value in asdict(ceiling).items()},
+        "stages": {m.stage: {k: v for k, v in asdict(m).items() if k != "stage"} for m in measured},
+    }
