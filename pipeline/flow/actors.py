@@ -15,6 +15,7 @@ import torch
 
 from pipeline.bark.build import BUILDERS, load_text_encoder, place
 from pipeline.bark.semantic import SemanticTokens
+from pipeline.bark.stage import Stage
 from pipeline.config import RunConfig
 from pipeline.errors import RowError
 from pipeline.flow.layouts import agree
@@ -47,17 +48,21 @@ class PoolActor:
 
     def __init__(self, setup: Setup):
         self.setup = setup
-        pool = getattr(setup.config.pools, self.stage_name)
-        name = pool.device if pool.device != "auto" else ("cuda" if pool.num_gpus else "cpu")
-        torch.set_num_threads(max(1, math.ceil(pool.num_cpus)))
         self.store = Store(setup.config.output, setup.config.storage_options)
         self.checkpoint = Checkpoint(resolve(setup.config.model, setup.revision))
-        how = {"dtype": pool.dtype, "slots": pool.slots, "quantize": pool.quantize}
-        at = agree(self.store, place(device=name, width=self.checkpoint.width, **how))
-        self.worker = Worker(BUILDERS[self.stage_name](self.checkpoint, at))
+        self.worker = Worker(self.make_stage())
         self.rows_done = 0
         self._last_report = 0.0
         self._name = ray.get_runtime_context().get_actor_id()
+
+    def make_stage(self) -> Stage:
+        """The stage on this actor's device, in the layout that the run has agreed on."""
+        pool = getattr(self.setup.config.pools, self.stage_name)
+        torch.set_num_threads(max(1, math.ceil(pool.num_cpus)))
+        device = pool.device if pool.device != "auto" else ("cuda" if pool.num_gpus else "cpu")
+        how = {"device": device, "dtype": pool.dtype, "slots": pool.slots, "quantize": pool.quantize}
+        at = agree(self.store, place(width=self.checkpoint.width, **how))
+        return BUILDERS[self.stage_name](self.checkpoint, at)
 
     def report(self, rows: int = 0, now: bool = False) -> None:
         """Tell the board, at most once a second; nobody waits for it."""

@@ -1,0 +1,110 @@
+"""100,000 rows through the real flow with stages that compute nothing: `python -m benchmarks.rows [ROWS]`.
+
+What is left is ours: reading the manifest, planning, splitting and tokenizing, four Ray actor pools, FLAC, Parquet,
+commits. Prints rows per second and memory while it runs; the last line is JSON.
+"""
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import spec
+from pipeline.bark.semantic import SemanticTokens
+from pipeline.bark.stage import Done, Stats, Utterance
+from pipeline.config import parse
+from pipeline.flow import pools
+from pipeline.flow.actors import POOLS
+from pipeline.flow.run import run
+from pipeline.model.noise import make_noise_model
+
+FRAMES = 75  # one second of audio for each row
+OUTPUTS: dict[str, Any] = {
+    "semantic": SemanticTokens(np.zeros(50, np.int64), "eos"),
+    "coarse": np.zeros((2, FRAMES), np.int64),
+    "fine": np.zeros((8, FRAMES), np.int64),
+    "decode": np.zeros(FRAMES * spec.SAMPLES_PER_FRAME, np.float32),
+}
+
+
+class Stub:
+    """A stage that answers at once, always the same."""
+
+    def __init__(self, name: str):
+        self.output = OUTPUTS[name]
+        self.waiting: list[Done] = []
+        self.rows = 0
+
+    def submit(self, utterance: Utterance, x: Any, done: Done) -> None:
+        self.waiting.append(done)
+
+    def step(self) -> bool:
+        self.rows += len(self.waiting)
+        for done in self.waiting:
+            done(self.output)
+        self.waiting.clear()
+        return False
+
+    @property
+    def stats(self) -> Stats:
+        return Stats(self.rows, self.rows, self.rows)
+
+
+def stubbed(actor: type) -> type:
+    return type(actor.__name__, (actor,), {"make_stage": lambda self: Stub(self.stage_name)})
+
+
+class Memory(threading.Thread):
+    """Samples memory once a second until the process ends."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.samples: list[tuple[float, float]] = []  # driver's MiB, object store's MiB
+
+    def run(self) -> None:
+        process, before = psutil.Process(), psutil.disk_usage("/dev/shm").used
+        while True:
+            shared = psutil.disk_usage("/dev/shm").used - before
+            self.samples.append((process.memory_info().rss / 2**20, shared / 2**20))
+            time.sleep(1)
+
+
+def main() -> None:
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    pools.POOLS = {name: stubbed(actor) for name, actor in POOLS.items()}
+    with tempfile.TemporaryDirectory(prefix="barkery-rows-") as folder:
+        texts = [f"This is sentence number {i}, of a usual length for speech." for i in range(rows)]
+        manifest = Path(folder) / "rows.parquet"
+        pq.write_table(pa.table({"id": [str(i) for i in range(rows)], "text": texts}), manifest)
+        values = {
+            "model": str(make_noise_model(Path(folder) / "model")),
+            "manifest": str(manifest),
+            "output": str(Path(folder) / "out"),
+            "segments": {"max_tokens": 200},
+            "pools": {stage: {"num_cpus": 0.5} for stage in OUTPUTS},
+        }
+        memory = Memory()
+        memory.start()
+        start = time.perf_counter()
+        summary = run(parse(values, "benchmark"))
+        seconds = time.perf_counter() - start
+    half = len(memory.samples) // 2
+    driver, store = (
+        {"half way": round(memory.samples[half][i]), "peak": round(max(s[i] for s in memory.samples))} for i in (0, 1)
+    )
+    print(f"{summary}; {rows / seconds:,.0f} rows/s; driver {driver} MiB; object store {store} MiB")
+    print(
+        json.dumps({"rows": rows, "rows_per_s": round(rows / seconds), "driver_mib": driver, "object_store_mib": store})
+    )
+
+
+if __name__ == "__main__":
+    main()
