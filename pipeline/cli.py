@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn, Optional
 import typer
 
 from pipeline.errors import ConfigError, IncompleteError, RowError
+from pipeline.shards.storage import Store
 
 EXIT_INCOMPLETE, EXIT_CONFIG, EXIT_FAILED_ROWS = 1, 2, 3
 
@@ -27,6 +28,8 @@ Address = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--address", help="Ray cluster to join; by default RAY_ADDRESS, else one of its own here."),
 ]
+Output = Annotated[str, typer.Argument(metavar="OUTPUT", help="URL of a run's output folder.")]
+Storage = Annotated[Optional[list[str]], typer.Option("--storage", metavar="KEY=VALUE", help="For fsspec.")]  # noqa: UP045
 
 
 @app.command()
@@ -48,6 +51,43 @@ def generate(
     if summary.failed:
         print(f"failed rows, with reasons: {settings.output}/failures", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED_ROWS)
+
+
+@app.command()
+def status(output: Output, storage: Storage = None) -> None:
+    """Where a run stands, while it works or after it stopped: from its plan and commits alone."""
+    from pipeline.shards import verify as shards
+
+    store = open_store(output, storage)
+    found = shards.status(store)
+    print("\n".join(found.lines))
+    for kind, count in shards.failure_kinds(store, found.commits).most_common():
+        print(f"         {count:,} failed: {kind}")
+
+
+@app.command()
+def verify(output: Output, storage: Storage = None) -> None:
+    """Check everything that is committed: hashes, counts, ids, every clip; exit code 1 where something is wrong."""
+    from pipeline.shards import verify as shards
+
+    report = shards.verify(open_store(output, storage))
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    print(
+        f"{report.rows:,} rows = written {report.written:,} + failed {report.failed:,}; {report.clips:,} clips decoded"
+    )
+    print(f"{report.missing_shards:,} shards not made yet; {len(report.problems):,} problems")
+    if report.problems:
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def open_store(output: str, storage: list[str] | None) -> Store:
+    import yaml
+
+    pairs = [each.partition("=") for each in storage or []]
+    if bad := [name for name, sign, _ in pairs if not sign]:
+        raise ConfigError(f"--storage {bad[0]}: must be KEY=VALUE, as in storage_options")
+    return Store(output, {name: yaml.safe_load(value) for name, _, value in pairs})
 
 
 @app.command()
