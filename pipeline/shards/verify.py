@@ -14,7 +14,7 @@ import soundfile
 
 from pipeline.errors import ConfigError
 from pipeline.shards.plan import Plan, open_plan, part_name, planned_shards
-from pipeline.shards.reader import commits
+from pipeline.shards.reader import commits, committed_shards
 from pipeline.shards.storage import Store
 from pipeline.shards.writer import Commit
 from pipeline.spec import SAMPLE_RATE
@@ -84,9 +84,8 @@ def verify(store: Store) -> Report:
     held = {commit.shard: commit for commit in commits(store)}
     report.problems += orphans(store, held)
     report.missing_shards = plan.num_shards - len(held.keys() & set(range(plan.num_shards)))
-    report.problems += [
-        f"_commits/{part_name(s)}.json: the plan has no such shard" for s in held if s >= plan.num_shards
-    ]
+    strange = sorted(committed_shards(store) - (held.keys() & set(range(plan.num_shards))))
+    report.problems += [f"_commits/{part_name(s)}.json: is not the commit of a planned shard" for s in strange]
     seen: list[str] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         shards = ((shard, table["id"].to_pylist()) for shard, table in enumerate(planned_shards(store, plan)))
