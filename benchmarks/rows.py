@@ -1,4 +1,4 @@
-"""100,000 rows through the real flow with stages that compute nothing: `python -m benchmarks.rows [ROWS]`.
+"""100,000 rows through the real flow with stages that compute nothing: `python -m benchmarks.rows [ROWS [ROWS_PER_SHARD]]`.
 
 What is left is ours: reading the manifest, planning, splitting and tokenizing, four Ray actor pools, FLAC, Parquet,
 commits. Prints rows per second and memory while it runs; the last line is JSON.
@@ -26,7 +26,7 @@ from pipeline.flow.actors import POOLS
 from pipeline.flow.run import run
 from pipeline.model.noise import make_noise_model
 
-FRAMES = 75  # one second of audio for each row
+FRAMES = 15  # 0.2 s of audio for each row: FLAC is arithmetic, too
 OUTPUTS: dict[str, Any] = {
     "semantic": SemanticTokens(np.zeros(50, np.int64), "eos"),
     "coarse": np.zeros((2, FRAMES), np.int64),
@@ -79,6 +79,7 @@ class Memory(threading.Thread):
 
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    rows_per_shard = int(sys.argv[2]) if len(sys.argv) > 2 else None
     pools.POOLS = {name: stubbed(actor) for name, actor in POOLS.items()}
     with tempfile.TemporaryDirectory(prefix="barkery-rows-") as folder:
         texts = [f"This is sentence number {i}, of a usual length for speech." for i in range(rows)]
@@ -89,7 +90,8 @@ def main() -> None:
             "manifest": str(manifest),
             "output": str(Path(folder) / "out"),
             "segments": {"max_tokens": 200},
-            "pools": {stage: {"num_cpus": 0.5} for stage in OUTPUTS},
+            "rows_per_shard": rows_per_shard,
+            "pools": {stage: {"num_cpus": 0.4, "actors": 2 if stage == "decode" else 1} for stage in OUTPUTS},
         }
         memory = Memory()
         memory.start()

@@ -32,7 +32,8 @@ class PoolConfig(Part):
 
     actors: int | Actors = 1  # a fixed number, or {min, max}
     num_gpus: float = Field(0, ge=0)  # per actor; fractions share a GPU
-    num_cpus: float = Field(1, gt=0)  # per actor; its compute threads, rounded up
+    num_cpus: float = Field(1, gt=0)  # per actor
+    threads: int | None = Field(None, ge=1)  # of each actor; none: num_cpus rounded up. Actors may share cores
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")  # auto: CUDA where num_gpus is above 0
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 on CUDA, float32 on a CPU
     quantize: Literal["int8"] | None = None  # on a CPU: 8-bit weights, faster, other tokens than the exact model

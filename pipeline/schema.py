@@ -30,6 +30,8 @@ SAMPLING_COLUMNS = {
     "min_eos_p": pa.float64(),
     "allow_early_stop": pa.bool_(),
     "max_semantic_tokens": pa.int64(),
+    "coarse_window": pa.int64(),
+    "coarse_history": pa.int64(),
 }
 
 SHARD = pa.schema([("shard", pa.int64())])

@@ -77,6 +77,21 @@ def test_more_than_1024_frames_equal_suno(suno: ModuleType, bark: Bark, voice_na
     assert np.array_equal(fine, suno.generate_fine(coarse, as_suno(voice), temp=None, silent=True))
 
 
+@pytest.mark.parametrize("voice_name", [None, "v2/de_speaker_3"])
+@pytest.mark.parametrize(("window", "history"), [(120, 570), (60, 60), (100, 300)])
+def test_other_coarse_windows_equal_suno(
+    suno: ModuleType, bark: Bark, voice_name: str | None, window: int, history: int
+) -> None:
+    """Not as published, but Suno's code has the same two knobs."""
+    voice = pick(voice_name, None)  # type: ignore[arg-type]
+    semantic = np.random.default_rng(3).integers(0, 10_000, 320)
+    sampling = Sampling.greedy(coarse_window=window, coarse_history=history)
+    (ours,) = run(bark.stages["coarse"], [Utterance(0, sampling, voice)], [semantic])
+    knobs = {"sliding_window_len": window, "max_coarse_history": history}
+    theirs = suno.generate_coarse(semantic, as_suno(voice), top_k=1, silent=True, use_kv_caching=True, **knobs)
+    assert np.array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize("filters", [{"top_k": 20}, {"top_p": 0.6}, {"top_k": 40, "top_p": 0.8}, {"temp": 1.3}])
 def test_filtered_probabilities_equal_suno(suno: ModuleType, bark: Bark, filters: dict, monkeypatch: Any) -> None:
     """Sampled tokens can't be compared by seed; the probabilities that Suno draws from can, step by step."""

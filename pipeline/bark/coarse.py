@@ -35,13 +35,15 @@ def program(utterance: Utterance, semantic: np.ndarray, vocabulary: spec.Vocabul
     coarse = list(history[1] + ranges[0][0])  # coarse tokens, with offsets
     num_steps = spec.num_coarse_steps(semantic.size)
     last_start = -1
-    for step in range(0, num_steps, spec.COARSE_WINDOW):
+    window, most = utterance.sampling.coarse_window, utterance.sampling.coarse_history
+    most_semantic = int(most // spec.COARSE_PER_SEMANTIC)
+    for step in range(0, num_steps, window):
         place = history[0].size + round(step / spec.COARSE_PER_SEMANTIC)
-        start = max(0, place - spec.MAX_COARSE_SEMANTIC_HISTORY)
-        goes_on = start == last_start and len(coarse) <= spec.MAX_COARSE_HISTORY
-        prompt = None if goes_on else window_prompt(known[start:], coarse, vocabulary)
+        start = max(0, place - most_semantic)
+        goes_on = start == last_start and len(coarse) <= most
+        prompt = None if goes_on else window_prompt(known[start:], coarse[-most:], vocabulary)
         last_start = start
-        answer = yield Request(prompt, min(spec.COARSE_WINDOW, num_steps - step), ranges, policy, first_step=step)
+        answer = yield Request(prompt, min(window, num_steps - step), ranges, policy, first_step=step)
         coarse += answer.tokens
     made = np.array(coarse[len(history[1]) :]).reshape(-1, spec.NUM_COARSE_CODEBOOKS).T  # (2, F)
     return made - np.array([[low] for low, _ in ranges])
@@ -52,8 +54,7 @@ def window_prompt(semantic: np.ndarray, coarse: list[int], vocabulary: spec.Voca
     context = np.full(spec.COARSE_SEMANTIC_LEN, vocabulary.coarse_semantic_pad_token)
     seen = semantic[: spec.COARSE_SEMANTIC_LEN]
     context[: seen.size] = seen
-    recent = np.array(coarse[-spec.MAX_COARSE_HISTORY :], dtype=np.int64)
-    return np.concatenate([context, [vocabulary.coarse_infer_token], recent])
+    return np.concatenate([context, [vocabulary.coarse_infer_token], np.array(coarse, dtype=np.int64)])
 
 
 class CoarseStage:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.bark.voice import HistoryPrompt
 from pipeline.errors import ConfigError, RowError
-from pipeline.spec import MAX_SEMANTIC_TOKENS
+from pipeline.spec import COARSE_WINDOW, MAX_COARSE_HISTORY, MAX_SEMANTIC_TOKENS, NUM_COARSE_CODEBOOKS
 
 MAX_SEED = 2**63 - 1  # a seed is an int64 column
 
@@ -29,6 +29,10 @@ class Sampling:
     min_eos_p: float | None = 0.2  # the semantic stage ends where P(EOS) reaches this
     allow_early_stop: bool = True  # False: always max_semantic_tokens
     max_semantic_tokens: int = MAX_SEMANTIC_TOKENS
+    # Not Bark as published, but faster: coarse tokens made by one window (60) and seen by it (630). Each window that
+    # slides costs a prompt, so wider windows and shorter histories save time and change what is said of the past.
+    coarse_window: int = COARSE_WINDOW
+    coarse_history: int = MAX_COARSE_HISTORY
 
     def __post_init__(self) -> None:
         for name in ("semantic_temperature", "coarse_temperature", "fine_temperature"):
@@ -42,6 +46,14 @@ class Sampling:
                 raise ConfigError(f"{name} must be above 0 and at most 1, is {value}")
         if not 1 <= self.max_semantic_tokens <= MAX_SEMANTIC_TOKENS:
             raise ConfigError(f"max_semantic_tokens must be 1 to {MAX_SEMANTIC_TOKENS}, is {self.max_semantic_tokens}")
+        for name in ("coarse_window", "coarse_history"):
+            if getattr(self, name) < COARSE_WINDOW or getattr(self, name) % NUM_COARSE_CODEBOOKS:
+                raise ConfigError(f"{name} must be even and at least {COARSE_WINDOW}, is {getattr(self, name)}")
+        if self.coarse_window + self.coarse_history > COARSE_WINDOW + MAX_COARSE_HISTORY:
+            most = COARSE_WINDOW + MAX_COARSE_HISTORY
+            raise ConfigError(
+                f"coarse_window and coarse_history must add up to at most {most}: there are no more places"
+            )
 
     @classmethod
     def greedy(cls, **changes: Any) -> "Sampling":

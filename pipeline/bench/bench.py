@@ -18,11 +18,13 @@ from pipeline.bark.semantic import SemanticStage, SemanticTokens
 from pipeline.bark.stage import Sampling, Stage, Utterance, run
 from pipeline.bark.voice import load_voice
 from pipeline.bench import work
+from pipeline.bench.agreement import agreement
 from pipeline.bench.ceiling import Ceiling, measure
 from pipeline.bench.work import Work
 from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.codec import CodecConfig
 from pipeline.model.hub import resolve
+from pipeline.model.linear import INT8
 from pipeline.model.noise import NoiseModel, make_noise_model
 
 SMALL = NoiseModel(n_layer=12, n_head=12, n_embd=768, codec_config=CodecConfig())  # suno/bark-small's sizes
@@ -51,11 +53,15 @@ def bench(model: str | None, *, rows: int, min_s: float, max_s: float, voice: st
         checkpoint = Checkpoint(path)
         at = place(width=checkpoint.width, **how)
         utterances = [utterance(s, voice, path) for s in np.linspace(min_s, max_s, rows)]
+        near = agreement(checkpoint, at) if (at.dtype, at.layout == INT8) != (torch.float32, False) else None
         stages = {name: build(checkpoint, at) for name, build in BUILDERS.items()}
     ceiling = ceiling_of(stages["semantic"], at)
     print_ceiling(ceiling, at)
     measured, audio_s = run_stages(stages, utterances, ceiling, at)
-    return report(measured, audio_s, ceiling, at, {"model": model or "random, bark-small's sizes", "voice": voice})
+    if near:
+        print(f"against float32: error of logits {near.logit_error:.2%}, same likeliest token {near.same_argmax:.0%}")
+    about = {"model": model or "random, bark-small's sizes", "voice": voice, "agreement": near and asdict(near)}
+    return report(measured, audio_s, ceiling, at, about)
 
 
 def utterance(seconds: float, voice: str | None, folder: Path) -> Utterance:

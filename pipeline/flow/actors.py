@@ -58,7 +58,7 @@ class PoolActor:
     def make_stage(self) -> Stage:
         """The stage on this actor's device, in the layout that the run has agreed on."""
         pool = getattr(self.setup.config.pools, self.stage_name)
-        torch.set_num_threads(max(1, math.ceil(pool.num_cpus)))
+        torch.set_num_threads(pool.threads or math.ceil(pool.num_cpus))
         device = pool.device if pool.device != "auto" else ("cuda" if pool.num_gpus else "cpu")
         how = {"device": device, "dtype": pool.dtype, "slots": pool.slots, "quantize": pool.quantize}
         at = agree(self.store, place(width=self.checkpoint.width, **how))

@@ -1,0 +1,54 @@
+"""What int8 and bfloat16 change, measured: small errors of logits, mostly the same likeliest token."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import Bark, Sampling
+from pipeline.bark.build import Placement, place
+from pipeline.bench.agreement import agreement
+from pipeline.errors import ConfigError
+from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.linear import INT8, PLAIN, available
+
+CPU = torch.device("cpu")
+INT8_HERE = pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layout"),
+    [pytest.param(torch.float32, INT8, marks=INT8_HERE), (torch.bfloat16, PLAIN), (torch.float16, PLAIN)],
+    ids=["int8", "bfloat16", "float16"],
+)
+def test_logits_are_near_float32(tiny: Path, dtype: torch.dtype, layout: object) -> None:
+    found = agreement(Checkpoint(tiny), Placement(CPU, dtype, 4, layout))  # type: ignore[arg-type]
+    assert 0 < found.logit_error < 0.1  # 0 would mean that nothing was changed
+    assert found.same_argmax > 0.7
+
+
+def test_float32_agrees_with_itself(tiny: Path) -> None:
+    found = agreement(Checkpoint(tiny), Placement(CPU, torch.float32, 4, PLAIN))
+    assert (found.logit_error, found.same_argmax) == (0, 1)
+
+
+@INT8_HERE
+def test_int8_speaks(tiny: Path, bark: Bark) -> None:
+    """The whole way; on a tiny random model tokens soon differ, and their number does not."""
+    forced = Sampling(allow_early_stop=False, max_semantic_tokens=40)
+    exact = bark.generate(["Some words."], seeds=[1], sampling=forced)[0]
+    quick = Bark.load(tiny, device="cpu", slots=4, quantize="int8").generate(
+        ["Some words."], seeds=[1], sampling=forced
+    )[0]
+    assert quick.audio.size == exact.audio.size
+    assert np.mean(quick.semantic == exact.semantic) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [({"quantize": "int4"}, "int4"), ({"quantize": "int8", "dtype": "bfloat16"}, "dtype float32")],
+)
+def test_what_is_not_possible_is_refused(how: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        place(**{"device": "cpu", "dtype": "float32", "slots": 4, "quantize": None, "width": 768} | how)
