@@ -1,4 +1,4 @@
-"""100,000 rows through the real flow with stages that compute nothing: `python -m benchmarks.rows [ROWS [ROWS_PER_SHARD]]`.
+"""100,000 rows through the real flow with stages that compute nothing: `python -m benchmarks.rows 100000 256`.
 
 What is left is ours: reading the manifest, planning, splitting and tokenizing, four Ray actor pools, FLAC, Parquet,
 commits. Prints rows per second and memory while it runs; the last line is JSON.
