@@ -30,6 +30,7 @@ def program(utterance: Utterance, semantic: np.ndarray, vocabulary: spec.Vocabul
     ranges = tuple(vocabulary.coarse_range(k) for k in range(spec.NUM_COARSE_CODEBOOKS))
     history: tuple[np.ndarray, np.ndarray] = (semantic[:0], semantic[:0])
     if utterance.voice:
+        utterance.voice.fits(vocabulary)
         history = utterance.voice.coarse_history
     known = np.concatenate([history[0], semantic])  # semantic tokens
     coarse = list(history[1] + ranges[0][0])  # coarse tokens, with offsets

@@ -35,6 +35,7 @@ def prompt_ids(utterance: Utterance, vocabulary: spec.Vocabulary) -> np.ndarray:
     text[: utterance.text_ids.size] = utterance.text_ids + vocabulary.text_encoding_offset
     history = np.full(spec.SEMANTIC_HISTORY_LEN, vocabulary.semantic_pad_token)
     if utterance.voice:
+        utterance.voice.fits(vocabulary)
         known = utterance.voice.semantic_history
         history[: known.size] = known
     return np.concatenate([text, history, [vocabulary.semantic_infer_token]])

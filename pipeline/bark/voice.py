@@ -55,6 +55,18 @@ class HistoryPrompt:
                 f"must be about {expected:.0f}",
             )
 
+    def fits(self, vocabulary: spec.Vocabulary) -> None:
+        """
+        Raises:
+            RowError: made for a model with more semantic tokens than this one has.
+        """
+        if int(self.semantic.max()) >= vocabulary.semantic_vocab_size:
+            raise RowError(
+                "bad_voice",
+                f"the voice has semantic token {self.semantic.max()}, the model knows {vocabulary.semantic_vocab_size}: "
+                "it was made for another model; use a voice of this one, or none",
+            )
+
     @cached_property
     def semantic_history(self) -> np.ndarray:
         """(<= 256,) the last semantic tokens, for the semantic stage."""

