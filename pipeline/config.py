@@ -80,7 +80,7 @@ class Pools(Part):
 class Segments(Part):
     """How long texts are split and joined again."""
 
-    max_tokens: int = Field(64, ge=1, le=256)
+    max_tokens: int | None = Field(None, ge=1, le=256)  # none: what the model states, else 64
     max_chars: int = Field(190, ge=1)
     pause_s: float = Field(0.25, ge=0, le=60)
 

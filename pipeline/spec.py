@@ -59,7 +59,7 @@ assert MAX_COARSE_SEMANTIC_HISTORY == 209
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Token ids that a checkpoint may state for itself (`generation_config.json`); the defaults are Bark's."""
+    """Numbers that a checkpoint may state for itself (`generation_config.json`); the defaults are Bark's."""
 
     semantic_vocab_size: int = 10_000  # semantic tokens; the next id is pad and EOS
     text_encoding_offset: int = 10_048  # a tokenizer's id 0
@@ -67,6 +67,7 @@ class Vocabulary:
     semantic_infer_token: int = 129_599
     coarse_semantic_pad_token: int = 12_048
     coarse_infer_token: int = 12_050
+    max_segment_tokens: int = 64  # text ids that one pass speaks well: longer texts are split
 
     @property
     def semantic_pad_token(self) -> int:

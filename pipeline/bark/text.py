@@ -6,7 +6,7 @@ Source of the normalising and the tokenizer's use: suno-ai/bark `generation.py`.
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ CLAUSE_END = re.compile(r"(?<=[,;:，、；：—–])\s*")
 class SegmentLimits:
     """What one Bark pass speaks well: about 13 s. A text within both limits is one segment."""
 
-    max_tokens: int = 64  # ids of the tokenizer; 256 is the model's own limit
+    max_tokens: int | None = None  # ids of the tokenizer, at most 256; None: what the checkpoint states, else 64
     max_chars: int = 190  # an East Asian wide character counts as three
 
 
@@ -38,9 +38,9 @@ def normalize(text: str) -> str:
 class TextEncoder:
     """The checkpoint's own WordPiece tokenizer, without special tokens."""
 
-    def __init__(self, tokenizer: Tokenizer, room: int):
+    def __init__(self, tokenizer: Tokenizer, vocabulary: spec.Vocabulary):
         self.tokenizer = tokenizer
-        self.room = room  # ids the model has embeddings for
+        self.max_segment_tokens = vocabulary.max_segment_tokens
 
     @classmethod
     def load(cls, folder: Path, vocabulary: spec.Vocabulary, tokenizer: str | None = None) -> "TextEncoder":
@@ -61,7 +61,7 @@ class TextEncoder:
             raise CheckpointError(
                 f"{folder}: the tokenizer has {loaded.get_vocab_size()} ids, the model knows {room}: it is another's"
             )
-        return cls(loaded, room)
+        return cls(loaded, vocabulary)
 
     def encode(self, text: str) -> np.ndarray:
         """(T,) int64 ids without offset, 1 <= T <= 256.
@@ -90,6 +90,7 @@ class TextEncoder:
         text = normalize(text)
         if not text:
             raise RowError("empty_text", "the text has nothing to speak")
+        limits = replace(limits, max_tokens=limits.max_tokens or self.max_segment_tokens)
         if self._fits(text, limits):
             return [text]
         sentences = sentencex.segment((language or "en").split("-")[0].lower(), text)
@@ -129,7 +130,9 @@ class TextEncoder:
     def _fits(self, text: str, limits: SegmentLimits) -> bool:
         if spoken_chars(text) > limits.max_chars:
             return False  # before tokenizing: a text may have megabytes
-        return len(self.tokenizer.encode(text, add_special_tokens=False).ids) <= limits.max_tokens
+        return len(self.tokenizer.encode(text, add_special_tokens=False).ids) <= (
+            limits.max_tokens or self.max_segment_tokens
+        )
 
 
 def joint(left: str, right: str) -> str:

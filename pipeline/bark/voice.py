@@ -63,8 +63,8 @@ class HistoryPrompt:
         if int(self.semantic.max()) >= vocabulary.semantic_vocab_size:
             raise RowError(
                 "bad_voice",
-                f"the voice has semantic token {self.semantic.max()}, the model knows {vocabulary.semantic_vocab_size}: "
-                "it was made for another model; use a voice of this one, or none",
+                f"the voice was made for another model: it has semantic token {self.semantic.max()}, the model knows "
+                f"{vocabulary.semantic_vocab_size}; use a voice of this one, or none",
             )
 
     @cached_property

@@ -14,6 +14,8 @@ from huggingface_hub.errors import (
 
 from pipeline.errors import CheckpointError
 
+BUILT_IN = {"puppy": Path(__file__).parent / "puppy"}  # small, speaks plain English, needs no download
+
 # Weights once, in the best form offered; never code.
 MODEL_FILES = (
     "*.json",
@@ -25,10 +27,10 @@ PICKLED_WEIGHTS = ("pytorch_model*.bin",)
 
 
 def resolve(name_or_path: str, revision: str | None = None, files: Sequence[str] = MODEL_FILES) -> Path:
-    """Local folder of a model: the path itself, or a snapshot of a hub id at `revision` (a commit, tag or branch).
+    """Local folder of a model: the path itself, a built-in one's, or a snapshot of a hub id.
 
-    A pinned commit that is in the cache is used without the network; `HF_HUB_OFFLINE=1` forbids the network
-    altogether, `HF_HOME` names the cache.
+    `revision` is a commit, tag or branch. A pinned commit that is in the cache is used without the network;
+    `HF_HUB_OFFLINE=1` forbids the network altogether, `HF_HOME` names the cache.
 
     Raises:
         CheckpointError: no such folder, no such repository or revision, or no network and nothing cached.
@@ -36,6 +38,8 @@ def resolve(name_or_path: str, revision: str | None = None, files: Sequence[str]
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return path
+    if name_or_path in BUILT_IN:
+        return BUILT_IN[name_or_path]
     if name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1:
         raise CheckpointError(f"model {name_or_path!r}: no such folder")
     try:

@@ -13,7 +13,7 @@ from pipeline.bark.text import TextEncoder, normalize, spoken_chars
 from pipeline.errors import CheckpointError, RowError
 from pipeline.model.noise import character_tokenizer
 
-ENCODER = TextEncoder(character_tokenizer(), 10**6)
+ENCODER = TextEncoder(character_tokenizer(), spec.Vocabulary())
 LIMITS = SegmentLimits(max_tokens=60, max_chars=50)
 LONG = (
     "Dr. Smith went home at 5 p.m. on Monday; nobody knew why, not even Mrs. Jones. He slept [laughs]! "
