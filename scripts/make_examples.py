@@ -1,4 +1,5 @@
-"""Writes examples/sentences.parquet, the manifest of `make demo`: every column that a manifest may have, in use."""
+"""Writes the example manifests: examples/hello.parquet, which `make demo` speaks with the built-in model, and
+examples/sentences.parquet for a real Bark: many languages and presets, every column that a manifest may have."""
 
 from pathlib import Path
 
@@ -25,6 +26,18 @@ ROWS = [
     ("hindi", "आज की रोटी अभी भी गर्म है।", "v2/hi_speaker_2", "hi", None),
     ("song", "♪ Flour and water, salt and time ♪", None, "en", 7),
 ]
+STORY = (
+    "Good morning, and welcome to the bakery. The bread is warm, and the coffee is ready. A friend waited five hours "
+    "outside the door. The winter was long, but the people were always happy. I think the sky is beautiful today."
+)
+HELLO = [  # plain English in the built-in model's three voices
+    ("hello", "Hello world, this is the bread.", "rms", "en", 1),
+    ("welcome", "Good morning, and welcome to the bakery.", "slt", "en", 2),
+    ("coffee", "The coffee is warm.", "awb", "en", 3),
+    ("window", "The people at the window bought the bread.", "rms", "en", None),
+    ("nobody", "Who is outside the door?", None, "en", 5),
+    ("story", STORY, "rms", "en", None),
+]
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -38,14 +51,15 @@ SCHEMA = pa.schema(
 )
 
 
-def main() -> None:
-    rows = [
-        dict(zip(SCHEMA.names, (*row, 0.6 if row[0] == "numbers" else None, "bakery"), strict=True)) for row in ROWS
+def write(rows: list[tuple[str, str, str | None, str, int | None]], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    full = [
+        dict(zip(SCHEMA.names, (*row, 0.6 if row[0] == "numbers" else None, "bakery"), strict=True)) for row in rows
     ]
-    out = Path(__file__).parent.parent / "examples" / "sentences.parquet"
-    out.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), out)
+    pq.write_table(pa.Table.from_pylist(full, schema=SCHEMA), path)
 
 
 if __name__ == "__main__":
-    main()
+    examples = Path(__file__).parent.parent / "examples"
+    write(ROWS, examples / "sentences.parquet")
+    write(HELLO, examples / "hello.parquet")

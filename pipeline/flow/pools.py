@@ -54,9 +54,6 @@ def add_pool(dataset: Dataset, actor: type, pool: PoolConfig, setup: Setup) -> D
         ),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,
-        # Actors share cores: a thread that waits for another must not spin on a core that the other needs. Spinning,
-        # two processes of two threads on two cores took 8 times as long for a decode step as one after the other.
-        runtime_env={"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}},
         fn_constructor_kwargs={"setup": setup},
         # Ray's default is to retry for ever, which a row that kills its process would use. No other way to say this
         # in 2.60; gone in 2.64.
