@@ -56,6 +56,9 @@ FORBIDDEN = [  # (who, must not import)
     ("pipeline.bark", "pipeline.shards"),
     ("pipeline.shards", "pipeline.model"),
     ("pipeline.shards", "pipeline.flow"),
+    ("pipeline.bench", "pipeline.flow"),
+    ("pipeline.bark", "pipeline.bench"),
+    ("pipeline.flow", "pipeline.bench"),
     ("pipeline", "jobs"),
     *((f"pipeline.{room}", "pipeline.flow") for room in ("bark", "engine", "model")),
 ]
