@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off
 
-.PHONY: demo test check clean
+.PHONY: demo test check voice clean
 
 demo: .venv/installed ## speak the example sentences on this machine
 	@.venv/bin/python -m jobs.demo
@@ -13,6 +13,9 @@ check: .venv/installed-dev ## format, lint, types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+voice: .venv/installed-dev ## train the built-in model anew (flite needed; hours); STATE keeps what is made
+	$(MAKE) -C training voice PYTHON=$(CURDIR)/.venv/bin/python STATE=$(or $(STATE),$(CURDIR)/out/voice)
 
 .venv/installed: requirements.txt pyproject.toml
 	@echo "installing into .venv (some minutes the first time)"

@@ -1,26 +1,22 @@
-"""`make demo`: a random model, the example sentences through the whole pipeline, and how to listen."""
+"""`make demo`: the example sentences through the whole pipeline with the built-in model, and how to listen."""
 
 import sys
 from pathlib import Path
 
 from pipeline.cli import main
-from pipeline.model.noise import NoiseModel, make_noise_model
 
-MODEL = Path("out/noise-model")
 OUTPUT = Path("out/demo")
 
 HOW_TO_LISTEN = f"""
-This was noise, not speech: the demo's model has random weights. It shows the whole way, not the voice.
-For speech, set `model: suno/bark-small` in configs/demo.yaml (fetched from the hub once).
-
 shards    {OUTPUT}/data          one row per utterance, Hugging Face Audio (FLAC)
 failures  {OUTPUT}/failures      rows that could not be spoken, with reasons (if any)
 listen    .venv/bin/python -m jobs.listen {OUTPUT}    writes each clip as a .flac into {OUTPUT}-clips/
+
+That was puppy, a tiny model that ships with Barkery and knows plain English only. For Suno's voices:
+    .venv/bin/barkery generate configs/bark-small.yaml    (fetches suno/bark-small from the hub once)
 """
 
 if __name__ == "__main__":
-    print("random weights: what you will hear is NOISE, not speech", file=sys.stderr)
-    make_noise_model(MODEL, NoiseModel(eos_gain=2.0))
     sys.argv[1:] = ["generate", "configs/demo.yaml"]
     try:
         main()

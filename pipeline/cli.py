@@ -94,8 +94,8 @@ def open_store(output: str, storage: list[str] | None) -> Store:
 def say(
     text: Annotated[str, typer.Argument(help="What to say; a long text is split and joined.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Sound file: .wav, .flac or .mp3.")] = Path("say.wav"),
-    model: Annotated[str, typer.Option(help="Local folder or hub id.")] = "suno/bark-small",
-    voice: Annotated[Optional[str], typer.Option(help="Preset, or path of an .npz.")] = None,  # noqa: UP045
+    model: Annotated[str, typer.Option(help="puppy (built in), a local folder, or a hub id.")] = "puppy",
+    voice: Annotated[Optional[str], typer.Option(help="One of the model's, a preset, or an .npz.")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], typer.Option(help="For the same sound again.")] = None,  # noqa: UP045
     tokenizer: Annotated[Optional[str], typer.Option(help="Folder or hub id, for Suno's layout.")] = None,  # noqa: UP045
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -139,11 +139,14 @@ def bench(
 
 
 @app.command()
-def voices() -> None:
-    """List the voice presets."""
-    from pipeline.bark.voice import preset_names
+def voices(
+    model: Annotated[Optional[str], typer.Option(help="List this model's own voices.")] = None,  # noqa: UP045
+) -> None:
+    """List the voice presets of Suno's models, or the voices that lie beside a model."""
+    from pipeline.bark.voice import own_voices, preset_names
+    from pipeline.model.hub import resolve
 
-    print("\n".join(preset_names()))
+    print("\n".join(own_voices(resolve(model)) if model else preset_names()))
 
 
 def main() -> NoReturn:

@@ -109,7 +109,7 @@ def code_embeddings(state: pathlib.Path, width: int, spread: float = 0.05) -> to
     books = torch.from_numpy(np.load(state / "codebooks.npz")["books"])  # (8, 1024, LATENT)
     books = books - books.mean(1, keepdim=True)
     projected = books @ torch.randn(books.shape[-1], width, generator=torch.Generator().manual_seed(2))
-    return projected / projected.std((1, 2), keepdim=True) * spread
+    return projected / projected.std((1, 2), keepdim=True).clamp(min=1e-6) * spread
 
 
 def semantic_embeddings(width: int, spread: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import torch
 import vocoder
-from codebooks import Codebooks
+from codebooks import Codebooks, classes, nearest
 from recognise import errors, hear, words
 from speak import utterance
 from train_decoder import build
@@ -35,28 +35,24 @@ def main(state: pathlib.Path, count: int = 60) -> None:
     for voice in vocoder.VOICES:
         wrong, said = {}, 0
         for text in HELD_OUT.read_text().splitlines()[:: max(1, 60 // count)]:
-            latents = utterance(text, voice, rng)[0].astype(np.float16)
-            codes = books.encode(latents)
-            decoded = {used: decoder(signed(books, codes, used).T[None])[0, 0].numpy() for used in (2, 8)}
+            latents, states = utterance(text, voice, rng)
+            own = np.zeros((8, len(latents)), np.int64)
+            own[0] = nearest(books.normal(latents), books.books[0])
+            learnt = np.zeros_like(own)
+            learnt[0] = books.code_of_class[classes(states, len(latents), list(vocoder.VOICES).index(voice))]
+            normal = {name: books.decode(books.noisy(codes)) for name, codes in (("own", own), ("learnt", learnt))}
+            decoded = {name: decoder(each.T[None])[0, 0].numpy() for name, each in normal.items()}
             heard = {
                 "flite": (natural(text, voice), 16_000),
                 "teacher": (vocoder.synthesise(latents.astype(float)), 24_000),
-                "teacher, 2 codebooks": (vocoder.synthesise(books.latents(signed(books, codes, 2))), 24_000),
-                "codec": (decoded[8], 24_000),
-                "codec, 2 codebooks": (decoded[2], 24_000),
+                "codec, codes nearest to the speech": (decoded["own"], 24_000),
+                "codec, codes of what is said": (decoded["learnt"], 24_000),
             }
             said += len(words(text))
             for name, (samples, rate_hz) in heard.items():
                 wrong[name] = wrong.get(name, 0) + errors(words(text), hear(samples, rate_hz))
-        soundfile.write(state / f"codec_{voice}.wav", decoded[8], 24_000)
+        soundfile.write(state / f"codec_{voice}.wav", decoded["learnt"], 24_000)
         print(voice, said, "words", {name: round(n / said, 3) for name, n in wrong.items()}, flush=True)
-
-
-def signed(books: Codebooks, codes: np.ndarray, used: int) -> torch.Tensor:
-    """(T, LATENT) from the first codebooks, with the noise signs that the last one holds."""
-    normal = books.decode(codes, used)
-    normal[:, -vocoder.NOISES :] = books.books[7][torch.from_numpy(codes[7].astype(np.int64))][:, -vocoder.NOISES :]
-    return normal
 
 
 if __name__ == "__main__":

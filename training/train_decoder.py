@@ -32,7 +32,7 @@ SHAPE = {
 }
 N_SHARDS, CLIPS, CLIP_FRAMES, SETTLE_FRAMES = 12, 8, 48, 8
 LOUDNESS = 10.0  # samples have a spread of about 0.1: losses work on about 1
-PEAK_RATE, WARM_STEPS = 3e-3, 100
+PEAK_RATE, WARM_STEPS = 1.5e-3, 100
 
 
 def build() -> SEANetDecoder:
@@ -116,16 +116,13 @@ def targets(state: pathlib.Path, shard: pathlib.Path) -> np.ndarray:
 
 
 def batch(data: list, books: Codebooks, rng: random.Random) -> tuple[Tensor, Tensor]:
-    """Latents (CLIPS, LATENT, CLIP_FRAMES) from a random number of codebooks, and samples (CLIPS, N)."""
+    """Latents (CLIPS, LATENT, CLIP_FRAMES) from what is heard and the noise signs, and samples (CLIPS, N)."""
     latents, samples = [], []
     for _ in range(CLIPS):
         codes, wave = rng.choice(data)
         start = rng.randrange(codes.shape[1] - CLIP_FRAMES)
         part = codes[:, start : start + CLIP_FRAMES]
-        used = rng.choice([2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8])
-        signs = books.books[7][torch.from_numpy(part[7].astype(np.int64))][:, -vocoder.NOISES :]
-        normal = books.decode(part, used)
-        normal[:, -vocoder.NOISES :] = signs
+        normal = books.decode(books.noisy(part))
         latents.append(normal.T)
         first = start * vocoder.FRAME
         samples.append(torch.from_numpy(wave[first : first + CLIP_FRAMES * vocoder.FRAME].astype(np.float32) / 32767))

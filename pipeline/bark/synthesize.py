@@ -133,7 +133,7 @@ class Bark:
         Raises:
             RowError: the text or voice can't be used, or a segment could not be generated.
         """
-        segments = self.encoder.split(text, limits or SegmentLimits(), language)
+        segments = self.encoder.split(text, limits, language)
         seed = secrets.randbits(32) if seed is None else seed
         results = self.generate(
             segments,

@@ -79,7 +79,7 @@ class TextEncoder:
             )
         return np.array(ids, dtype=np.int64)
 
-    def split(self, text: str, limits: SegmentLimits, language: str | None = None) -> list[str]:
+    def split(self, text: str, limits: SegmentLimits | None = None, language: str | None = None) -> list[str]:
         """Segments within the limits, in order: at sentence ends, else clause ends, else between words.
 
         Nothing is dropped: joined, the segments are the normalised text but for the spaces between them.
@@ -90,6 +90,7 @@ class TextEncoder:
         text = normalize(text)
         if not text:
             raise RowError("empty_text", "the text has nothing to speak")
+        limits = limits or SegmentLimits()
         limits = replace(limits, max_tokens=limits.max_tokens or self.max_segment_tokens)
         if self._fits(text, limits):
             return [text]
