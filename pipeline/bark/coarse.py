@@ -28,16 +28,16 @@ def program(utterance: Utterance, semantic: np.ndarray, vocabulary: spec.Vocabul
         top_p=utterance.sampling.top_p,
     )
     ranges = tuple(vocabulary.coarse_range(k) for k in range(spec.NUM_COARSE_CODEBOOKS))
+    window, most = utterance.sampling.coarse_window, utterance.sampling.coarse_history
+    most_semantic = int(most // spec.COARSE_PER_SEMANTIC)
     history: tuple[np.ndarray, np.ndarray] = (semantic[:0], semantic[:0])
     if utterance.voice:
         utterance.voice.fits(vocabulary)
-        history = utterance.voice.coarse_history
+        history = utterance.voice.coarse_history(most_semantic)
     known = np.concatenate([history[0], semantic])  # semantic tokens
     coarse = list(history[1] + ranges[0][0])  # coarse tokens, with offsets
     num_steps = spec.num_coarse_steps(semantic.size)
     last_start = -1
-    window, most = utterance.sampling.coarse_window, utterance.sampling.coarse_history
-    most_semantic = int(most // spec.COARSE_PER_SEMANTIC)
     for step in range(0, num_steps, window):
         place = history[0].size + round(step / spec.COARSE_PER_SEMANTIC)
         start = max(0, place - most_semantic)

@@ -72,8 +72,7 @@ class HistoryPrompt:
         """(<= 256,) the last semantic tokens, for the semantic stage."""
         return self.semantic[-spec.SEMANTIC_HISTORY_LEN :]
 
-    @cached_property
-    def coarse_history(self) -> tuple[np.ndarray, np.ndarray]:
+    def coarse_history(self, most_semantic: int = spec.MAX_COARSE_SEMANTIC_HISTORY) -> tuple[np.ndarray, np.ndarray]:
         """Semantic (Hs,) and flat coarse codes (Hc,), aligned, for the coarse stage: codebooks take turns.
 
         Codes are 0..1023 in the first codebook and 1024..2047 in the second; the last frame is dropped ("sounds
@@ -82,7 +81,7 @@ class HistoryPrompt:
         """
         flat = (self.coarse + np.array([[0], [spec.CODEBOOK_SIZE]])).ravel("F")
         num_semantic = min(
-            spec.MAX_COARSE_SEMANTIC_HISTORY,
+            most_semantic,
             self.semantic.size - self.semantic.size % 2,
             int(flat.size // spec.COARSE_PER_SEMANTIC),
         )

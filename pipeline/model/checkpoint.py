@@ -20,9 +20,6 @@ M = TypeVar("M", bound=nn.Module)
 TRANSPOSED = ".convtr.convtr."
 
 
-EMPTY = torch.device("meta")  # shapes without memory, until the weights come
-
-
 class Checkpoint:
     """An opened checkpoint folder; modules are built one by one, so that an actor holds only its own stage."""
 
@@ -49,37 +46,34 @@ class Checkpoint:
 
     def semantic(self) -> GPT:
         """The text-to-semantic transformer, its head cut to the semantic tokens and EOS."""
-        with EMPTY:
-            model = GPT(self.layout.gpt_config("semantic"), merged_len=spec.TEXT_LEN)
+        model = GPT(self.layout.gpt_config("semantic"), merged_len=spec.TEXT_LEN)
         model.head_rows = (0, self.vocabulary.semantic_vocab_size + 1)
         return self._fill(model, "semantic")
 
     def coarse(self) -> GPT:
         """The semantic-to-coarse transformer, its head cut to the codes of the two coarse codebooks."""
-        with EMPTY:
-            model = GPT(self.layout.gpt_config("coarse"))
+        model = GPT(self.layout.gpt_config("coarse"))
         model.head_rows = (self.vocabulary.coarse_range(0)[0], self.vocabulary.coarse_range(1)[1])
         return self._fill(model, "coarse")
 
     def fine(self) -> FineGPT:
         """The coarse-to-fine transformer."""
-        with EMPTY:
-            model = FineGPT(self.layout.gpt_config("fine"))
-        return self._fill(model, "fine")
+        return self._fill(FineGPT(self.layout.gpt_config("fine")), "fine")
 
     def codec(self) -> Codec:
         """EnCodec's decoder, weight norm folded."""
         return self._fill(Codec(self.layout.codec_config()), "codec")
 
     def check(self) -> None:
-        """Every part's names and shapes against its config, without filling a model: the driver's quick look."""
-        with EMPTY:
-            empty = {
-                "semantic": GPT(self.layout.gpt_config("semantic")),
-                "coarse": GPT(self.layout.gpt_config("coarse")),
-                "fine": FineGPT(self.layout.gpt_config("fine")),
-                "codec": Codec(self.layout.codec_config()),
-            }
+        """Every part's names and shapes against its config, without filling a model: the driver's quick look.
+
+        Memory that nobody touches costs nothing; torch's meta device would cost 800 imports."""
+        empty = {
+            "semantic": GPT(self.layout.gpt_config("semantic")),
+            "coarse": GPT(self.layout.gpt_config("coarse")),
+            "fine": FineGPT(self.layout.gpt_config("fine")),
+            "codec": Codec(self.layout.codec_config()),
+        }
         for part, model in empty.items():
             self._state(model, part)
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pipeline import spec
 from pipeline.model.gpt import Block, GPTConfig, LayerNorm
-from pipeline.model.linear import Layout, lay_out
+from pipeline.model.linear import Layout, Table, lay_out
 
 
 class FineGPT(nn.Module):
@@ -17,18 +17,13 @@ class FineGPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        self.wtes = nn.ModuleList(
-            [nn.Embedding(config.input_vocab_size, config.n_embd) for _ in range(config.n_codes_total)]
-        )
-        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.wtes = nn.ModuleList([Table(config.input_vocab_size, config.n_embd) for _ in range(config.n_codes_total)])
+        self.wpe = Table(config.block_size, config.n_embd)
         # Unlike the causal models, every layer norm has a bias here, whatever `bias` says.
         self.h = nn.ModuleList([Block(config, norm_bias=True) for _ in range(config.n_layer)])
         self.ln_f = LayerNorm(config.n_embd, bias=True)
         self.lm_heads = nn.ModuleList(
-            [
-                nn.Linear(config.n_embd, config.output_vocab_size, bias=False)
-                for _ in range(config.n_codes_given, config.n_codes_total)
-            ]
+            [Table(config.output_vocab_size, config.n_embd) for _ in range(config.n_codes_given, config.n_codes_total)]
         )
         for i, head in enumerate(self.lm_heads):  # wtes[0] alone is not tied to a head
             self.wtes[config.n_codes_given + i].weight = head.weight

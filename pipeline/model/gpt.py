@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.linear import PRODUCTS, Layout, Linear, Product, available, lay_out
+from pipeline.model.linear import PRODUCTS, Layout, Linear, Product, Table, available, lay_out
 
 
 class Cache(Protocol):
@@ -107,11 +107,11 @@ class GPT(nn.Module):
         self.merged_len = merged_len
         self.head_rows = (0, config.output_vocab_size)
         self._head: Product | None = None
-        self.wte = nn.Embedding(config.input_vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.wte = Table(config.input_vocab_size, config.n_embd)
+        self.wpe = Table(config.block_size, config.n_embd)
         self.h = nn.ModuleList([Block(config, norm_bias=config.bias) for _ in range(config.n_layer)])
         self.ln_f = LayerNorm(config.n_embd, config.bias)
-        self.lm_head = nn.Linear(config.n_embd, config.output_vocab_size, bias=False)
+        self.lm_head = Table(config.output_vocab_size, config.n_embd)
 
     def embed_prompt(self, ids: Tensor) -> Tensor:
         """ids (P',) -> (1, P, C): P = P' - merged_len positions."""

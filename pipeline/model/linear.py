@@ -94,6 +94,18 @@ def require_int8(device: torch.device, dtype: torch.dtype) -> None:
         raise ConfigError("quantize: int8 goes with dtype float32: activations between the products stay exact")
 
 
+class Table(nn.Module):
+    """A weight (rows, width) to look up rows in or to multiply with. Not torch's Embedding: that one draws random
+    numbers for weights that are about to be loaded."""
+
+    def __init__(self, rows: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, width))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+
 class Linear(nn.Module):
     """y = x W^T + b, in whatever layout `lay_out` has put W."""
 

@@ -40,7 +40,7 @@ def test_all_presets_equal_the_wheels() -> None:
         with np.load(str(file.locate())) as theirs:
             for mine, key in ((ours.semantic, "semantic"), (ours.coarse, "coarse"), (ours.fine, "fine")):
                 assert mine.dtype == np.int64 and np.array_equal(mine, theirs[f"{key}_prompt"])
-        full += (ours.coarse_history[0].size, ours.coarse_history[1].size) == (209, 626)
+        full += (ours.coarse_history()[0].size, ours.coarse_history()[1].size) == (209, 626)
     assert full == 264
 
 
@@ -49,7 +49,7 @@ def test_every_length_of_a_generated_voice_is_accepted_and_aligned() -> None:
     for n in range(1, 400):
         frames = int(n * 75 / 49.9)
         voice = HistoryPrompt(np.arange(n), np.ones((2, frames), int), np.ones((8, frames), int))
-        semantic, coarse = voice.coarse_history
+        semantic, coarse = voice.coarse_history()
         assert semantic.size <= min(209, n)
         assert coarse.size == max(0, round(semantic.size * 75 / 49.9 * 2) - 2)
 
