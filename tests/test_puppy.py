@@ -13,7 +13,7 @@ from training.recognise import errors, hear, words
 HELD_OUT = (Path(__file__).parent.parent / "training" / "heldout.txt").read_text().splitlines()
 TEXTS = HELD_OUT[::15]  # four that training never saw
 VOICES = ("awb", "rms", "slt")
-MOST_WRONG = 0.8  # of the words; the model card says what it is: more than half are heard wrong or not at all
+MOST_WRONG = 0.85  # of the words; the model card says what it is: more than half are heard wrong or not at all
 
 
 @pytest.fixture(scope="module")
