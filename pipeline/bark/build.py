@@ -34,6 +34,7 @@ class Placement:
 
 
 Builder = Callable[[Checkpoint, Placement], Stage]
+Measure = Callable[[int, int, torch.dtype], Layout]  # slots, width, dtype
 
 BUILDERS: dict[str, Builder] = {
     "semantic": lambda c, at: SemanticStage(ready(c.semantic(), at), c.vocabulary, at.slots),
@@ -54,12 +55,22 @@ def ready(model: M, at: Placement) -> M:
     return model
 
 
+@lru_cache
+def _measured(slots: int, width: int, dtype: torch.dtype, threads: int) -> Layout:
+    return measure_layout(slots, width, dtype)
+
+
+def measured(slots: int, width: int, dtype: torch.dtype) -> Layout:
+    """The fastest exact layout with torch's current threads; once per process: two stages of one never differ."""
+    return _measured(slots, width, dtype, torch.get_num_threads())
+
+
 def place(
-    *, device: str, dtype: str, slots: int | None, quantize: str | None, width: int, layout: Layout | None = None
+    *, device: str, dtype: str, slots: int | None, quantize: str | None, width: int, measure: Measure = measured
 ) -> Placement:
     """Settings as they are asked for -> what they mean on this machine; `width` is the transformers'.
 
-    The layout is measured where nobody has `layout` agreed on yet.
+    `measure` is asked where the layout is free; a run has its own, on which all its actors agree.
 
     Raises:
         ConfigError: this machine can't do it.
@@ -73,13 +84,7 @@ def place(
         return Placement(on, kind, count, INT8)
     if on.type != "cpu" or width < NARROW:
         return Placement(on, kind, count, PLAIN)
-    return Placement(on, kind, count, layout or measured(count, width, kind, torch.get_num_threads()))
-
-
-@lru_cache
-def measured(slots: int, width: int, dtype: torch.dtype, threads: int) -> Layout:
-    """Once per process: two stages of one process never differ. `threads` are torch's, part of what is measured."""
-    return measure_layout(slots, width, dtype)
+    return Placement(on, kind, count, measure(count, width, kind))
 
 
 def load_text_encoder(checkpoint: Checkpoint, tokenizer: str | None) -> TextEncoder:

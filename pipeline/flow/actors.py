@@ -18,7 +18,7 @@ from pipeline.bark.semantic import SemanticTokens
 from pipeline.bark.stage import Stage
 from pipeline.config import RunConfig
 from pipeline.errors import RowError
-from pipeline.flow.layouts import agree
+from pipeline.flow.layouts import agreed
 from pipeline.flow.segments import Segment, fail, outcome, pack, segments_of, unpack, utterance_of
 from pipeline.flow.worker import Worker
 from pipeline.model.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ class PoolActor:
         torch.set_num_threads(pool.threads or math.ceil(pool.num_cpus))
         device = pool.device if pool.device != "auto" else ("cuda" if pool.num_gpus else "cpu")
         how = {"device": device, "dtype": pool.dtype, "slots": pool.slots, "quantize": pool.quantize}
-        at = agree(self.store, place(width=self.checkpoint.width, **how))
+        at = place(width=self.checkpoint.width, measure=agreed(self.store), **how)
         return BUILDERS[self.stage_name](self.checkpoint, at)
 
     def report(self, rows: int = 0, now: bool = False) -> None:

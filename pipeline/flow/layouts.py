@@ -6,30 +6,34 @@ anew and come to another result.
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from pipeline.bark.build import Placement
+from pipeline.bark.build import Measure, measured
 from pipeline.model.linear import Layout
 from pipeline.shards.storage import Store
 
 
-def agree(store: Store, at: Placement) -> Placement:
-    """This placement, with the layout that the run has for this kind of processor; the first to ask decides it."""
-    if at.device.type != "cpu":
-        return at
-    name = f"_plan/layouts/{kind(at)}.json"
-    if store.create(name, json.dumps(asdict(at.layout)).encode()):
-        return at
-    return replace(at, layout=Layout(**json.loads(store.get(name))))
+def agreed(store: Store) -> Measure:
+    """A measurement that is made once for each kind of processor in a run; who first writes it decides it."""
+
+    def measure(slots: int, width: int, dtype: torch.dtype) -> Layout:
+        name = f"_plan/layouts/{kind(slots, width, dtype)}.json"
+        if not store.exists(name):
+            layout = measured(slots, width, dtype)
+            if store.create(name, json.dumps(asdict(layout)).encode()):
+                return layout
+        return Layout(**json.loads(store.get(name)))
+
+    return measure
 
 
-def kind(at: Placement) -> str:
-    """What decides low bits besides the layout: the processor, what torch uses of it, threads, slots."""
-    parts = (processor(), torch.backends.cpu.get_cpu_capability(), str(at.dtype).removeprefix("torch."))
-    text = " ".join((*parts, f"{torch.get_num_threads()} threads", f"{at.slots} slots"))
+def kind(slots: int, width: int, dtype: torch.dtype) -> str:
+    """What decides low bits besides the layout: the processor, what torch uses of it, the shapes, threads."""
+    parts = (processor(), torch.backends.cpu.get_cpu_capability(), str(dtype).removeprefix("torch."), f"{width} wide")
+    text = " ".join((*parts, f"{torch.get_num_threads()} threads", f"{slots} slots"))
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 

@@ -1,0 +1,43 @@
+"""A run's layout: measured by the first actor of a kind, then read, and never mixed up with a quantized pool's."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.bark.build import place
+from pipeline.flow import layouts
+from pipeline.model.linear import INT8, Layout, available
+from pipeline.shards.storage import Store
+
+ASKED = {"device": "cpu", "dtype": "float32", "slots": 4, "width": 768}
+FIRST, OTHER = Layout("onednn", "plain"), Layout("plain", "plain")
+
+
+def test_the_first_measurement_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    monkeypatch.setattr(layouts, "measured", lambda *_: FIRST)
+    assert place(quantize=None, measure=layouts.agreed(store), **ASKED).layout == FIRST  # type: ignore[arg-type]
+    monkeypatch.setattr(layouts, "measured", lambda *_: pytest.fail("measured again"))
+    assert place(quantize=None, measure=layouts.agreed(store), **ASKED).layout == FIRST  # type: ignore[arg-type]
+
+
+def test_of_two_at_once_both_take_the_one_that_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+
+    def beaten(*asked: object) -> Layout:
+        monkeypatch.setattr(layouts, "measured", lambda *_: FIRST)
+        layouts.agreed(store)(4, 768, torch.float32)  # another actor, meanwhile
+        return OTHER
+
+    monkeypatch.setattr(layouts, "measured", beaten)
+    assert layouts.agreed(store)(4, 768, torch.float32) == FIRST
+
+
+@pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
+def test_a_quantized_pool_does_not_decide_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    monkeypatch.setattr(layouts, "measured", lambda *_: FIRST)
+    assert place(quantize="int8", measure=layouts.agreed(store), **ASKED).layout == INT8  # type: ignore[arg-type]
+    assert place(quantize=None, measure=layouts.agreed(store), **ASKED).layout == FIRST  # type: ignore[arg-type]
+    assert place(quantize="int8", measure=layouts.agreed(store), **ASKED).layout == INT8  # type: ignore[arg-type]
