@@ -23,14 +23,13 @@ import torch
 
 from pipeline import Bark, Sampling
 from pipeline.bark.voice import load_voice
+from pipeline.bench.bench import SMALL
 from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.codec import CodecConfig
 from pipeline.model.export import save_suno
-from pipeline.model.noise import NoiseModel, make_noise_model
+from pipeline.model.noise import make_noise_model
 from pipeline.spec import SEMANTIC_RATE_HZ
 from tests.oracles import as_suno, load_suno
 
-SMALL = NoiseModel(n_layer=12, n_head=12, n_embd=768, codec_config=CodecConfig())  # suno/bark-small's sizes
 TEXT = "The same words for every row, because only the length matters here."
 
 

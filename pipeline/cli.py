@@ -1,4 +1,4 @@
-"""The front door: `barkery generate`, `say`, `voices`, `bench`.
+"""The front door: `barkery generate`, `status`, `verify`, `say`, `voices`, `bench`.
 
 Exit codes: 0 all written, 3 complete with failed rows, 2 wrong usage or config, 1 did not complete.
 """

@@ -21,7 +21,7 @@ import vocoder
 import words
 from speak import FRAME_HZ, PHONES, SEMANTIC_HZ
 
-SIZE, BOOKS, HEARD = 1024, 8, 1
+SIZE, BOOKS = 1024, 8
 QUARTERS = 4
 CLASSES = len(vocoder.VOICES) * len(PHONES) * QUARTERS * len(PHONES)
 PRIOR_FRAMES = 4  # a rare class leans on its phone's mean by so many frames
@@ -80,9 +80,6 @@ class Codebooks:
     def noisy(self, codes: np.ndarray) -> np.ndarray:
         """The same codes with the last codebook drawn at random, as the fine stage will."""
         return np.concatenate([codes[:-1], np.random.randint(0, SIZE, (1, codes.shape[1]))])
-
-    def latents(self, normal: torch.Tensor) -> np.ndarray:
-        return normal.numpy() / WEIGHT + self.mean
 
 
 def utterances(shard: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -131,9 +131,8 @@ class TextEncoder:
     def _fits(self, text: str, limits: SegmentLimits) -> bool:
         if spoken_chars(text) > limits.max_chars:
             return False  # before tokenizing: a text may have megabytes
-        return len(self.tokenizer.encode(text, add_special_tokens=False).ids) <= (
-            limits.max_tokens or self.max_segment_tokens
-        )
+        assert limits.max_tokens is not None, "split has settled it"
+        return len(self.tokenizer.encode(text, add_special_tokens=False).ids) <= limits.max_tokens
 
 
 def joint(left: str, right: str) -> str:

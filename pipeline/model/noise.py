@@ -1,4 +1,4 @@
-"""A checkpoint of random weights in any size: what the demo and the tests speak with. It makes noise, not speech."""
+"""A checkpoint of random weights in any size: what tests and benchmarks speak with. It makes noise, not speech."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
