@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from pipeline.engine.attention import CPUAttention
 
 
 class KVCache:
@@ -29,7 +32,8 @@ class KVCache:
         self._rows = torch.arange(slots, device=device)
         self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
         self._idle = torch.zeros((1, n_head, 1, head_width), dtype=dtype, device=device)
-        self._lengths: list[int] = []  # CPU: of each slot's filled part
+        self._lengths = np.zeros(slots, np.int64)  # CPU: of each slot's filled part
+        self._attend_filled = CPUAttention() if device.type == "cpu" and dtype == torch.float32 else None
         self._filled = torch.empty(0)  # else: (S, 1, 1, T), true where a slot is filled
 
     def _new(self) -> Tensor:
@@ -58,7 +62,8 @@ class KVCache:
         """A step: every slot's next position (S,). 0 is an idle slot: what it writes there, a prompt overwrites."""
         self._positions = positions
         if positions.device.type == "cpu":
-            self._lengths = [p + 1 if p else 0 for p in positions.tolist()]
+            held = positions.numpy()
+            self._lengths = np.where(held > 0, held + 1, 0)
         else:
             self._filled = (torch.arange(self.positions, device=positions.device) <= positions[:, None])[:, None, None]
 
@@ -70,10 +75,12 @@ class KVCache:
     def attend(self, layer: int, q: Tensor) -> Tensor:
         """q (S, H, 1, D) over each slot's own filled part -> (S, H, 1, D).
 
-        On a CPU slot by slot: that reads what is filled, at the memory's speed, and a row can't feel its neighbours'
-        lengths. On a GPU all positions of all slots, masked: shapes are the same in every step, as a graph needs.
+        On a CPU only what is filled is read, and a row can't feel its neighbours' lengths. On a GPU all positions of
+        all slots, masked: shapes are the same in every step, as a graph needs.
         """
         k, v = self.k[layer], self.v[layer]
+        if self._attend_filled:
+            return self._attend_filled(q, k, v, self._lengths)
         if q.device.type != "cpu":
             return F.scaled_dot_product_attention(q, k, v, attn_mask=self._filled)
         rows = []
