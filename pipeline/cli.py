@@ -1,16 +1,19 @@
-"""The front door: `barkery generate`, `status`, `verify`, `say`, `voices`, `bench`.
+"""The front door: `barkery generate`, `retry`, `status`, `verify`, `say`, `voices`, `bench`.
 
 Exit codes: 0 all written, 3 complete with failed rows, 2 wrong usage or config, 1 did not complete.
 """
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
 import typer
 
 from pipeline.errors import ConfigError, IncompleteError, RowError
 from pipeline.shards.storage import Store
+
+if TYPE_CHECKING:
+    from pipeline.shards.reader import Standing
 
 EXIT_INCOMPLETE, EXIT_CONFIG, EXIT_FAILED_ROWS = 1, 2, 3
 
@@ -46,10 +49,27 @@ def generate(
     from pipeline.flow.run import run
 
     settings = load_config(config, changes, manifest=manifest, output=output, limit=limit)
-    summary = run(settings, address)
-    print(f"{summary} in {settings.output}")
-    if summary.failed:
-        print(f"failed rows, with reasons: {settings.output}/failures", file=sys.stderr)
+    conclude(run(settings, address), settings.output)
+
+
+@app.command()
+def retry(
+    output: Output,
+    seed: Annotated[Optional[int], typer.Option(min=0, help="Of the retry; by default the last one's plus 1.")] = None,  # noqa: UP045
+    changes: Changes = None,
+    storage: Storage = None,
+    address: Address = None,
+) -> None:
+    """Try the rows that failed once more, with a new seed or changed settings. What they were stays on record."""
+    from pipeline.flow.run import retry
+
+    conclude(retry(open_store(output, storage), seed, changes or [], address), output)
+
+
+def conclude(standing: "Standing", output: str) -> None:
+    print(f"{standing} in {output}")
+    if standing.failed:
+        print(f"failed rows, with reasons: {output}/failures", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED_ROWS)
 
 
@@ -61,7 +81,7 @@ def status(output: Output, storage: Storage = None) -> None:
     store = open_store(output, storage)
     found = shards.status(store)
     print("\n".join(found.lines))
-    for kind, count in shards.failure_kinds(store, found.commits).most_common():
+    for kind, count in shards.failure_kinds(store, found.standing_failures).most_common():
         print(f"         {count:,} failed: {kind}")
 
 
@@ -73,9 +93,7 @@ def verify(output: Output, storage: Storage = None) -> None:
     report = shards.verify(open_store(output, storage))
     for problem in report.problems:
         print(problem, file=sys.stderr)
-    print(
-        f"{report.rows:,} rows = written {report.written:,} + failed {report.failed:,}; {report.clips:,} clips decoded"
-    )
+    print(f"{report.standing}; {report.clips:,} clips decoded")
     print(f"{report.missing_shards:,} shards not made yet; {len(report.problems):,} problems")
     if report.problems:
         raise typer.Exit(EXIT_INCOMPLETE)

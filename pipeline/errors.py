@@ -3,6 +3,8 @@
     BarkeryError
       ConfigError        the run can't start as asked: nothing was started, exit code 2
         CheckpointError  a model file is missing, damaged or of another model
+        StorageError     objects can't be read or written, and trying again did not help; once a run has begun, it
+                         becomes an IncompleteError
       RowError           one row can't be spoken: it is recorded with its reason, the others go on
       IncompleteError    the run stopped before every row had its place: run it again, exit code 1
 
@@ -20,6 +22,10 @@ class ConfigError(BarkeryError):
 
 class CheckpointError(ConfigError):
     """A checkpoint or voice file can't be used. Names the file and, where it applies, the keys."""
+
+
+class StorageError(ConfigError):
+    """An object can't be read or written: no permission, no space, or no answer after many tries. Names the object."""
 
 
 class RowError(BarkeryError):

@@ -88,6 +88,7 @@ FAILURE = pa.schema(
         ("stage", pa.string()),
         ("error_type", pa.string()),
         ("error_message", pa.string()),
+        ("generation", pa.int32()),  # 0: the first run; n: the n-th retry. Only the last one's failures still stand
     ]
 )
 OUTPUT_ONLY = frozenset(MADE_COLUMNS)  # a manifest may not bring these: they would be overwritten

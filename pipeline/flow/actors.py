@@ -7,6 +7,7 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -18,17 +19,19 @@ from pipeline.bark.semantic import SemanticTokens
 from pipeline.bark.stage import Stage
 from pipeline.config import RunConfig
 from pipeline.errors import RowError
+from pipeline.flow.isolation import Isolation
 from pipeline.flow.layouts import agreed
 from pipeline.flow.segments import Segment, fail, outcome, pack, segments_of, unpack, utterance_of
 from pipeline.flow.worker import Worker
 from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.hub import resolve
 from pipeline.schema import EDGE, RECEIPT
-from pipeline.shards.plan import read_shard
+from pipeline.shards.plan import Plan, read_shard
 from pipeline.shards.storage import Store
 from pipeline.shards.writer import write_shard
 
 REPORT_EVERY_S = 1.0
+Made = tuple[Segment, Any]  # a segment, and its samples where the stage is the last one
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,14 @@ class Setup:
     """What the driver tells every actor."""
 
     config: RunConfig
+    plan: Plan
     model: dict[str, str]  # columns of the output: model, model_revision, generator
     revision: str | None  # the commit that the driver resolved: all actors load the same
     board: Any  # handle of the progress board
 
 
 class PoolActor:
-    """What the four have in common: the stage on its thread, and reports to the driver."""
+    """What the four have in common: the stage on its thread, rows that can't harm each other, reports to the driver."""
 
     stage_name: str
 
@@ -51,6 +55,7 @@ class PoolActor:
         self.store = Store(setup.config.output, setup.config.storage_options)
         self.checkpoint = Checkpoint(resolve(setup.config.model, setup.revision))
         self.worker = Worker(self.make_stage())
+        self.isolation = Isolation(self.stage_name, setup.board)
         self.rows_done = 0
         self._last_report = 0.0
         self._name = ray.get_runtime_context().get_actor_id()
@@ -73,45 +78,47 @@ class PoolActor:
             counts = (self.rows_done, stats.tokens, stats.busy, stats.capacity, self.worker.busy_s)
             self.setup.board.report.remote(self.stage_name, self._name, counts)
 
-    async def each_row(self, segments: list[Segment]) -> list[tuple[Segment, Any]]:
-        """All segments of a shard through the stage at once, in order; a row counts when its last one is done."""
-        left: dict[int, int] = {}
-        for segment in segments:
-            left[segment["row"]] = left.get(segment["row"], 0) + 1
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        (shard,) = batch["shard"].to_pylist()
+        made = await self.isolation.serve(shard, await self.rows_of(batch), self.several, self.crashed)
+        self.report(now=True)
+        return await self.finish(shard, made)
 
-        async def one(segment: Segment) -> tuple[Segment, Any]:
-            made = (segment, None) if segment.get("error_kind") else await self.through(segment)
-            left[segment["row"]] -= 1
-            self.report(rows=0 if left[segment["row"]] else 1)
+    async def several(self, rows: dict[int, Any]) -> list[Made]:
+        """These rows of a shard through the stage at once, in order."""
+
+        async def row(segments: list[Segment]) -> list[Made]:
+            made = await asyncio.gather(*(self.one(segment) for segment in segments))
+            self.report(rows=1)
             return made
 
-        done = await asyncio.gather(*(one(segment) for segment in segments))
-        self.report(now=True)
-        return done
+        done = await asyncio.gather(*(row(segments) for segments in await self.segments_of(rows)))
+        return [made for segments in done for made in segments]
 
-    async def through(self, segment: Segment) -> tuple[Segment, Any]:
+    async def one(self, segment: Segment) -> Made:
+        return (segment, None) if segment.get("error_kind") else await self.through(segment)
+
+    def crashed(self, row: int, given: Any, error: RowError) -> list[Made]:
+        """A row that is to blame for its process's end, as a segment with that error."""
+        segment = given[0] if isinstance(given, list) else {"row": row}
+        return [(fail(segment, self.stage_name, error), None)]
+
+    async def rows_of(self, batch: pa.Table) -> dict[int, Any]:
+        """What each row of the shard brings: its segments, by their number in the shard."""
+        (segments,) = batch["segments"].to_pylist()
+        return {row: list(group) for row, group in groupby(segments, key=lambda segment: segment["row"])}
+
+    async def segments_of(self, rows: dict[int, Any]) -> list[list[Segment]]:
+        return list(rows.values())
+
+    async def through(self, segment: Segment) -> Made:
         """One segment through this stage; a RowError becomes the segment's error."""
         raise NotImplementedError
 
-
-class EdgeActor(PoolActor):
-    """A pool between two edges: segments in, segments out."""
-
-    before: str
-
-    async def __call__(self, batch: pa.Table) -> pa.Table:
-        (shard,), (segments,) = batch["shard"].to_pylist(), batch["segments"].to_pylist()
-        return edge(shard, [segment for segment, _ in await self.each_row(segments)])
-
-    async def through(self, segment: Segment) -> tuple[Segment, Any]:
-        try:
-            utterance = utterance_of(segment, self.checkpoint.folder)
-        except RowError as error:
-            return fail(segment, self.stage_name, error), None
-        made = await self.worker.run(utterance, unpack(segment, self.before))
-        if isinstance(made, RowError):
-            return fail(segment, self.stage_name, made), None
-        return segment | {"codes": pack(made)}, None
+    async def finish(self, shard: int, made: list[Made]) -> pa.Table:
+        """What the next pool gets."""
+        segments = [segment for segment, _ in made]
+        return pa.Table.from_pylist([{"shard": shard, "segments": segments}], schema=EDGE)
 
 
 class Semantic(PoolActor):
@@ -123,18 +130,20 @@ class Semantic(PoolActor):
         super().__init__(setup)
         self.encoder = load_text_encoder(self.checkpoint, setup.config.tokenizer)
 
-    async def __call__(self, batch: pa.Table) -> pa.Table:
+    async def rows_of(self, batch: pa.Table) -> dict[int, Any]:
+        """The manifest's rows."""
         (shard,) = batch["shard"].to_pylist()
-        loop = asyncio.get_running_loop()
-        segments = await loop.run_in_executor(None, self._segments, shard)
-        return edge(shard, [segment for segment, _ in await self.each_row(segments)])
+        rows = await asyncio.to_thread(read_shard, self.store, self.setup.plan, shard)
+        return dict(enumerate(rows.to_pylist()))
 
-    def _segments(self, shard: int) -> list[Segment]:
-        rows = read_shard(self.store, shard).to_pylist()
-        pairs = [pair for i, row in enumerate(rows) for pair in segments_of(i, row, self.setup.config, self.encoder)]
-        return [segment | {"text": text} for segment, text in pairs]
+    async def segments_of(self, rows: dict[int, Any]) -> list[list[Segment]]:
+        return await asyncio.to_thread(self._split, rows)
 
-    async def through(self, segment: Segment) -> tuple[Segment, Any]:
+    def _split(self, rows: dict[int, Any]) -> list[list[Segment]]:
+        pairs = [segments_of(i, row, self.setup.config, self.encoder) for i, row in rows.items()]
+        return [[segment | {"text": text} for segment, text in row] for row in pairs]
+
+    async def through(self, segment: Segment) -> Made:
         text = segment.pop("text")
         try:
             utterance = utterance_of(segment, self.checkpoint.folder, self.encoder.encode(text))
@@ -147,11 +156,27 @@ class Semantic(PoolActor):
         return segment | known, None
 
 
-class Coarse(EdgeActor):
+class Between(PoolActor):
+    """Codes in, codes out."""
+
+    before: str
+
+    async def through(self, segment: Segment) -> Made:
+        try:
+            utterance = utterance_of(segment, self.checkpoint.folder)
+        except RowError as error:
+            return fail(segment, self.stage_name, error), None
+        made = await self.worker.run(utterance, unpack(segment, self.before))
+        if isinstance(made, RowError):
+            return fail(segment, self.stage_name, made), None
+        return segment | {"codes": pack(made)}, None
+
+
+class Coarse(Between):
     stage_name, before = "coarse", "semantic"
 
 
-class Fine(EdgeActor):
+class Fine(Between):
     stage_name, before = "fine", "coarse"
 
 
@@ -160,30 +185,21 @@ class Decode(PoolActor):
 
     stage_name = "decode"
 
-    async def __call__(self, batch: pa.Table) -> pa.Table:
-        (shard,), (segments,) = batch["shard"].to_pylist(), batch["segments"].to_pylist()
-        made = await self.each_row(segments)
-        by_row: dict[int, list[tuple[Segment, Any]]] = {}
-        for segment, samples in made:
-            by_row.setdefault(segment["row"], []).append((segment, samples))
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, self._write, shard, by_row)
-
-    async def through(self, segment: Segment) -> tuple[Segment, Any]:
+    async def through(self, segment: Segment) -> Made:
         utterance = utterance_of(segment | {"voice": None}, self.checkpoint.folder)
         return segment, await self.worker.run(utterance, unpack(segment, "fine"))
 
-    def _write(self, shard: int, by_row: dict[int, list[tuple[Segment, Any]]]) -> pa.Table:
-        config = self.setup.config
-        outcomes = [outcome(by_row[row], config.segments.pause_s) for row in sorted(by_row)]
-        rows = read_shard(self.store, shard)
-        commit = write_shard(self.store, shard, rows, outcomes, config.audio.format, self.setup.model)
+    async def finish(self, shard: int, made: list[Made]) -> pa.Table:
+        return await asyncio.to_thread(self._write, shard, made)
+
+    def _write(self, shard: int, made: list[Made]) -> pa.Table:
+        config, plan = self.setup.config, self.setup.plan
+        by_row = groupby(made, key=lambda each: each[0]["row"])
+        outcomes = [outcome(list(segments), config.segments.pause_s) for _, segments in by_row]
+        rows = read_shard(self.store, plan, shard)
+        commit = write_shard(self.store, shard, rows, outcomes, config.audio.format, self.setup.model, plan.generation)
         receipt = {name: getattr(commit, name) for name in RECEIPT.names}
         return pa.Table.from_pylist([receipt], schema=RECEIPT)
-
-
-def edge(shard: int, segments: list[Segment]) -> pa.Table:
-    return pa.Table.from_pylist([{"shard": shard, "segments": segments}], schema=EDGE)
 
 
 POOLS: dict[str, type[PoolActor]] = {"semantic": Semantic, "coarse": Coarse, "fine": Fine, "decode": Decode}

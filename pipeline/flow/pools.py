@@ -13,7 +13,9 @@ from pipeline.config import PoolConfig, RunConfig
 from pipeline.flow.actors import POOLS, Setup
 from pipeline.schema import SHARD
 
-MAX_TASK_RETRIES = 3  # of a shard whose actor died; then the round ends and the driver plans what is missing
+# Of a shard whose actor died; then the round ends and the driver plans what is missing. Enough for isolation.py to find
+# some rows that kill their process; where every row does, the round ends without a commit, and the run with it.
+MAX_TASK_RETRIES = 20
 
 
 def receipts(shards: list[int], setup: Setup) -> Iterator[dict[str, Any]]:
@@ -73,8 +75,5 @@ def set_context(config: RunConfig) -> None:
     context.execution_no_progress_timeout_s = config.stall_timeout_s
     # A block that fails must not be dropped: it is a whole shard. It ends the round, which is then planned again.
     context.max_errored_blocks = 0
-    # Storage hiccups while a shard is written: again, in place, with back-off.
-    context.retried_map_errors = [r"OSError", r"Connection\w*Error", r"Timeout", r"SlowDown", r"503"]
-    context.max_map_retries = 4
-    context.actor_init_retry_on_errors = [OSError, ConnectionError]
+    context.actor_init_retry_on_errors = [OSError, ConnectionError]  # while weights are fetched
     context.actor_init_max_retries = 2

@@ -14,24 +14,27 @@ from rich.table import Table
 
 from pipeline import spec
 from pipeline.config import STAGES
+from pipeline.flow.isolation import Unended
 
 LOG_EVERY_S = 10.0
 Counts = tuple[int, int, int, int, float]  # rows, tokens, busy and capacity slot-steps, busy seconds
 
 
-@ray.remote(num_cpus=0)
-class Board:
-    """Holds the last word of every actor; asked by the driver. Losing it loses a bar, nothing else."""
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class Board(Unended):
+    """Holds the last word of every actor, and what was begun and not ended. Losing it loses a bar, and memory of
+    crashes: nothing else."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, dict[str, Counts]] = {stage: {} for stage in STAGES}
+        super().__init__()
+        self.said: dict[str, dict[str, Counts]] = {stage: {} for stage in STAGES}
 
     def report(self, stage: str, actor: str, counts: Counts) -> None:
-        self.counts[stage][actor] = counts
+        self.said[stage][actor] = counts
 
     def totals(self) -> dict[str, tuple[int, Counts]]:
         """By stage: actors heard of, and their sums."""
-        return {stage: (len(by_actor), add(by_actor.values())) for stage, by_actor in self.counts.items()}
+        return {stage: (len(by_actor), add(by_actor.values())) for stage, by_actor in self.said.items()}
 
 
 def add(counts: Iterable[Counts]) -> Counts:

@@ -7,45 +7,27 @@ import logging
 import os
 import re
 import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from pipeline import __version__
-from pipeline.bark.build import load_text_encoder
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError, IncompleteError
+from pipeline.errors import ConfigError, IncompleteError, StorageError
 from pipeline.flow import preflight
 from pipeline.flow.actors import Setup
+from pipeline.flow.planning import Model, absolute, plan_manifest, plan_retry, settings_of_retry
 from pipeline.flow.pools import receipts
 from pipeline.flow.progress import Board, Reporter, Tally
-from pipeline.manifest import Manifest
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.hub import resolve
-from pipeline.shards.card import card
-from pipeline.shards.plan import Plan, open_plan, refuse_changes, write_plan
-from pipeline.shards.reader import commits, committed_shards
+from pipeline.shards.plan import Plan, open_plans
+from pipeline.shards.reader import Standing, commits, committed_shards, standing
 from pipeline.shards.storage import Store
 
+IDLE_ROUNDS = 5  # one after the other without a commit: 4 are what finding a row that hangs or raises can take
 SHARDS_PER_ROUND = 10_000  # in one execution: bounds what the driver holds, whatever the manifest's size
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What stands in the output at the end: every row is in exactly one of two places."""
-
-    num_rows: int
-    written: int
-    failed: int
-
-    def __str__(self) -> str:
-        return f"in {self.num_rows:,} = written {self.written:,} + failed {self.failed:,}"
-
-
-def run(config: RunConfig, address: str | None = None) -> Summary:
+def run(config: RunConfig, address: str | None = None) -> Standing:
     """Everything from a config to a complete output.
 
     Raises:
@@ -54,69 +36,35 @@ def run(config: RunConfig, address: str | None = None) -> Summary:
     """
     config = absolute(config)
     store = Store(config.output, config.storage_options)
-    checkpoint = Checkpoint(resolve(config.model, config.revision))
-    checkpoint.check()  # a wrong model is found here, not by an actor
-    load_text_encoder(checkpoint, config.tokenizer)
-    model, revision = about_model(config, checkpoint)
-    plan = make_plan(config, store, model)
-    missing = sorted(set(range(plan.num_shards)) - committed_shards(store))
-    if missing:
-        connect(address)
-        if not config.cluster_can_grow:
-            preflight.check(config, preflight.alive_nodes(ray.nodes()))
-        board = Board.remote()  # type: ignore[attr-defined]  # ray.remote made it a factory
-        work(plan, missing, store, Setup(config, model, revision, board))
-    else:
-        print("every shard is committed already: nothing to do", file=sys.stderr)
-    return add_up(plan, store)
+    model = Model.check(config)
+    plans = plan_manifest(config, store, model)
+    return complete(config, store, model, plans, plans[0], address)
 
 
-def absolute(config: RunConfig) -> RunConfig:
-    """Local paths as the workers need them, whose working directory may be another."""
-    local = {
-        key: str(Path(value).expanduser().resolve())
-        for key in ("model", "tokenizer", "output", "manifest")
-        if (value := getattr(config, key))
-        and "://" not in value
-        and (key == "output" or Path(value).expanduser().exists())
-    }
-    return config.model_copy(update=local)
+def retry(store: Store, seed: int | None, changes: list[str], address: str | None = None) -> Standing:
+    """The rows that failed, once more, with another seed and changed settings; what they were stays on record.
+
+    Raises:
+        ConfigError, IncompleteError: as `run`.
+    """
+    plans = open_plans(store)
+    config, unfinished = settings_of_retry(store, plans, seed, changes)
+    model = Model.check(config)
+    plan = unfinished or plan_retry(config, store, model, plans)
+    if plan is None:
+        return add_up(plans, store)
+    return complete(config, store, model, open_plans(store), plan, address)
 
 
-def about_model(config: RunConfig, checkpoint: Checkpoint) -> tuple[dict[str, str], str | None]:
-    """The output's columns about the model, and the commit to load it by (None for a local folder)."""
-    commit = checkpoint.folder.name if checkpoint.folder.parent.name == "snapshots" else None
-    name = config.model if commit else Path(config.model).name  # no path of this machine in a dataset
-    revision = commit or f"sha256:{checkpoint.fingerprint}"
-    return {"model": name, "model_revision": revision, "generator": f"barkery {__version__}"}, commit
-
-
-def make_plan(config: RunConfig, store: Store, model: dict[str, str]) -> Plan:
-    """The plan in the output, or a new one; a changed config, model or manifest is refused."""
-    manifest = Manifest(config.manifest, config.storage_options, config.limit)
-    num_rows = manifest.check()
-    identity = config.identity | {"model": model["model"], "model_revision": model["model_revision"]}
-    old = open_plan(store)
-    if old:
-        asked = config.rows_per_shard or old.rows_per_shard
-        refuse_changes(store, old, replace(old, identity=identity, num_rows=num_rows), manifest.tables())
-        if asked != old.rows_per_shard:
-            raise ConfigError(
-                f"output {store.url} is planned with rows_per_shard {old.rows_per_shard}; it can't become {asked}"
-            )
-        return old
-    store.check_writable()
-    plan = Plan(identity, num_rows, config.rows_per_shard or pick_rows_per_shard(num_rows, config))
-    store.put("README.md", card(identity, model, num_rows))
-    write_plan(store, plan, manifest.tables(), {"barkery": __version__})
-    return plan
-
-
-def pick_rows_per_shard(num_rows: int, config: RunConfig) -> int:
-    """4 to 64: small enough that every actor of the largest pool has several shards, large enough to fill slots."""
-    pools = config.pools
-    most = max(p.max_actors * p.shards_in_flight for p in (pools.semantic, pools.coarse, pools.fine, pools.decode))
-    return min(64, max(4, -(-num_rows // (4 * most))))
+def complete(
+    config: RunConfig, store: Store, model: Model, plans: list[Plan], plan: Plan, address: str | None
+) -> Standing:
+    """What is missing of one plan, and then the sum of all."""
+    try:
+        work(config, store, model, plan, address)
+        return add_up(plans, store)
+    except StorageError as error:  # it could be read a moment ago
+        raise IncompleteError(f"{error}; mend that and run the same command again") from error
 
 
 def connect(address: str | None) -> None:
@@ -141,21 +89,36 @@ def connect(address: str | None) -> None:
         raise ConfigError(f"Ray at {address}: can't connect: {error}") from error
 
 
-def work(plan: Plan, missing: list[int], store: Store, setup: Setup) -> None:
-    """Rounds over what is missing, until nothing is or a round commits nothing."""
+def work(config: RunConfig, store: Store, model: Model, plan: Plan, address: str | None) -> None:
+    """All shards of one plan that are not committed yet, on Ray."""
+    missing = sorted(set(plan.shards) - committed_shards(store))
+    if not missing:
+        print("every shard is committed already: nothing to do", file=sys.stderr)
+        return
+    connect(address)
+    if not config.cluster_can_grow:
+        preflight.check(config, preflight.alive_nodes(ray.nodes()))
+    board = Board.remote()  # type: ignore[attr-defined]  # ray.remote made it a factory
+    rounds(plan, missing, store, Setup(config, plan, model.columns, model.commit, board))
+
+
+def rounds(plan: Plan, missing: list[int], store: Store, setup: Setup) -> None:
+    """Again and again what is missing, until nothing is or rounds commit nothing."""
     before = plan.num_rows - sum(plan.rows_in(shard) for shard in missing)
-    tally = Tally(plan.num_rows, rows_before=before)
+    tally, idle = Tally(plan.num_rows, rows_before=before), 0
     with Reporter(tally, setup.board) as reporter:
         while missing:
             error = run_round(missing[:SHARDS_PER_ROUND], setup, tally)
             left = sorted(set(missing) - committed_shards(store))
-            if error and len(left) == len(missing):
+            cause = first_line(error) if error else ""
+            idle = idle + 1 if len(left) == len(missing) else 0
+            if idle == IDLE_ROUNDS or (idle and StorageError.__name__ in cause):
                 raise IncompleteError(
-                    f"{len(left):,} of {plan.num_shards:,} shards are missing and the last round committed none: "
-                    f"{first_line(error)}; mend that and run the same command again"
+                    f"{len(left):,} of {plan.num_shards:,} shards are missing and nothing more gets committed: "
+                    f"{cause}; mend that and run the same command again"
                 ) from error
             if error:
-                print(f"round ended early ({first_line(error)}); {len(left):,} shards to go", file=sys.stderr)
+                print(f"round ended early ({cause}); {len(left):,} shards to go", file=sys.stderr)
             missing = left
     reporter.console.print(reporter.table())
     reporter.console.print(f"{tally.audio_s / 3600:.3f} h of audio at {tally.speed:.2f}x real time")
@@ -182,17 +145,13 @@ def first_line(error: Exception) -> str:
     return (causes or lines[:1] or [type(error).__name__])[-1]
 
 
-def add_up(plan: Plan, store: Store) -> Summary:
+def add_up(plans: list[Plan], store: Store) -> Standing:
     """Every row in exactly one place, by the commits.
 
     Raises:
         IncompleteError: the sum is wrong.
     """
-    held = commits(store)
-    written, failed = sum(c.written for c in held), sum(c.failed for c in held)
-    if written + failed != plan.num_rows or len(held) != plan.num_shards:
-        raise IncompleteError(
-            f"in {plan.num_rows:,}, but written {written:,} + failed {failed:,} in {len(held):,} of "
-            f"{plan.num_shards:,} shards; run the same command again"
-        )
-    return Summary(plan.num_rows, written, failed)
+    now = standing(plans, commits(store))
+    if now.to_go:
+        raise IncompleteError(f"{now}: run the same command again")
+    return now

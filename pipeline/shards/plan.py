@@ -1,7 +1,8 @@
 """The plan: the manifest's rows cut into shards, once, kept with the output.
 
-    _plan/plan-00000.parquet   shards 0 to 999: row group k is shard k
+    _plan/plan-00000.parquet   the first 1000 shards: row group k is shard k
     _plan/run.json             what decides the output; written last, so it makes the plan count
+    _plan/retry-00001/         the same for a retry: the rows that had failed, in shards that go on counting
 
 A resumed run finds the same shards whatever became of the manifest's files, and a changed manifest is noticed row
 by row.
@@ -10,7 +11,7 @@ by row.
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,6 @@ from pipeline.errors import ConfigError
 from pipeline.shards.storage import Store
 
 SHARDS_PER_FILE = 1000
-RUN = "_plan/run.json"
 
 
 @dataclass(frozen=True)
@@ -30,52 +30,77 @@ class Plan:
     identity: dict[str, Any]
     num_rows: int
     rows_per_shard: int
+    generation: int = 0  # 0: the manifest's rows; n: those that had failed in n - 1
+    first_shard: int = 0  # numbers are never used twice in an output
+    config: dict[str, Any] = field(default_factory=dict, compare=False)  # for a retry to start from; no secrets
 
     @property
     def num_shards(self) -> int:
         return -(-self.num_rows // self.rows_per_shard)
 
+    @property
+    def shards(self) -> range:
+        return range(self.first_shard, self.first_shard + self.num_shards)
+
     def rows_in(self, shard: int) -> int:
-        return min(self.rows_per_shard, self.num_rows - shard * self.rows_per_shard)
+        return min(self.rows_per_shard, self.num_rows - (shard - self.first_shard) * self.rows_per_shard)
 
+    @property
+    def folder(self) -> str:
+        return f"_plan/retry-{self.generation:05d}" if self.generation else "_plan"
 
-def plan_file(shard: int) -> str:
-    return f"_plan/plan-{shard // SHARDS_PER_FILE:05d}.parquet"
+    @property
+    def run_file(self) -> str:
+        return f"{self.folder}/run.json"
+
+    def file_of(self, shard: int) -> str:
+        return f"{self.folder}/plan-{(shard - self.first_shard) // SHARDS_PER_FILE:05d}.parquet"
 
 
 def part_name(shard: int) -> str:
     return f"part-{shard:05d}"
 
 
-def open_plan(store: Store) -> Plan | None:
-    """The plan that lies in the output, if any."""
+def open_plans(store: Store) -> list[Plan]:
+    """The plans that lie in the output: the manifest's and its retries', oldest first; empty where there is no run."""
+    plans: list[Plan] = []
+    while plan := open_plan(store, len(plans)):
+        plans.append(plan)
+    return plans
+
+
+def open_plan(store: Store, generation: int = 0) -> Plan | None:
+    """One generation's plan, if it is there."""
+    name = Plan({}, 0, 1, generation).run_file
     try:
-        held = json.loads(store.get(RUN))
-        return Plan(held["identity"], held["num_rows"], held["rows_per_shard"])
+        held = json.loads(store.get(name))
+        sizes = (held["num_rows"], held["rows_per_shard"])
+        return Plan(held["identity"], *sizes, generation, held.get("first_shard", 0), held.get("config", {}))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{store.path(RUN)}: damaged: {error}; use a new output folder") from error
+        raise ConfigError(f"{store.path(name)}: damaged: {error}; use a new output folder") from error
 
 
 def write_plan(store: Store, plan: Plan, tables: Iterator[pa.Table], about: dict[str, Any]) -> None:
     """Write all shards, then run.json. A plan left half-written has no run.json and is written again."""
-    buffer, writer, shard = io.BytesIO(), None, -1
-    for shard, table in enumerate(cut(tables, plan.rows_per_shard)):
+    buffer, writer, count = io.BytesIO(), None, 0
+    for count, table in enumerate(cut(tables, plan.rows_per_shard), 1):
         if writer is None:
             buffer = io.BytesIO()
             writer = pq.ParquetWriter(buffer, table.schema, compression="zstd")
         writer.write_table(table, row_group_size=plan.rows_per_shard)
-        if (shard + 1) % SHARDS_PER_FILE == 0:
+        if count % SHARDS_PER_FILE == 0:
             writer.close()
-            store.put(plan_file(shard), buffer.getvalue())
+            store.put(plan.file_of(plan.first_shard + count - 1), buffer.getvalue())
             writer = None
     if writer is not None:
         writer.close()
-        store.put(plan_file(shard), buffer.getvalue())
-    held = {"identity": plan.identity, "num_rows": plan.num_rows, "rows_per_shard": plan.rows_per_shard, **about}
+        store.put(plan.file_of(plan.first_shard + count - 1), buffer.getvalue())
+    sizes = {"num_rows": plan.num_rows, "rows_per_shard": plan.rows_per_shard, "first_shard": plan.first_shard}
+    held = {"identity": plan.identity, **sizes, "config": plan.config, **about}
     content = json.dumps(held, indent=1, ensure_ascii=False).encode()
-    if not store.create(RUN, content) and open_plan(store) != plan:
+    if not store.create(plan.run_file, content) and open_plan(store, plan.generation) != plan:
         raise ConfigError(f"output {store.url}: another run was started there at the same time, with other settings")
 
 
@@ -120,19 +145,22 @@ def cut(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def planned_shards(store: Store, plan: Plan) -> Iterator[pa.Table]:
     """The rows of all shards in order, one plan file in memory at a time."""
-    for first in range(0, plan.num_shards, SHARDS_PER_FILE):
+    for first in plan.shards[::SHARDS_PER_FILE]:
+        expected = min(SHARDS_PER_FILE, plan.shards.stop - first)
         try:
-            file = pq.ParquetFile(io.BytesIO(store.get(plan_file(first))))
+            file = pq.ParquetFile(io.BytesIO(store.get(plan.file_of(first))))
+            if file.num_row_groups != expected:
+                raise pa.ArrowInvalid(f"{file.num_row_groups} row groups, not {expected}")
         except (FileNotFoundError, pa.ArrowInvalid) as error:
-            where = store.path(plan_file(first))
+            where = store.path(plan.file_of(first))
             raise ConfigError(f"{where}: the run's plan is missing or damaged; use a new output folder") from error
-        yield from (file.read_row_group(group).combine_chunks() for group in range(file.num_row_groups))
+        yield from (file.read_row_group(group).combine_chunks() for group in range(expected))
 
 
-def read_shard(store: Store, shard: int) -> pa.Table:
+def read_shard(store: Store, plan: Plan, shard: int) -> pa.Table:
     """The rows of one shard: one row group, fetched alone."""
-    with store.open(plan_file(shard)) as file:
-        return pq.ParquetFile(file).read_row_group(shard % SHARDS_PER_FILE).combine_chunks()
+    group = (shard - plan.first_shard) % SHARDS_PER_FILE
+    return store.read(plan.file_of(shard), lambda file: pq.ParquetFile(file).read_row_group(group).combine_chunks())
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,38 +1,76 @@
 """What stands committed: counts from the commits alone, clips from the parts they name."""
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.errors import ConfigError
+from pipeline.shards.plan import Plan, part_name
 from pipeline.shards.storage import Store
 from pipeline.shards.writer import Commit, File
+
+COMMIT = re.compile(r"part-(\d{5,})\.json")
 
 
 def committed_shards(store: Store) -> set[int]:
     """Numbers of the shards that count, by one listing."""
-    names = (n for n in store.names("_commits") if n.endswith(".json"))
-    return {int(name.removeprefix("part-").removesuffix(".json")) for name in names}
+    return {int(found[1]) for name in store.names("_commits") if (found := COMMIT.fullmatch(name))}
 
 
 def commits(store: Store) -> list[Commit]:
-    """All commits, in shard order."""
-    names = [n for n in store.names("_commits") if n.endswith(".json")]
+    """All commits, in shard order.
+
+    Raises:
+        ConfigError: one can't be read.
+    """
     with ThreadPoolExecutor(16) as pool:  # small objects: the time is round trips
-        return [parse(content) for content in pool.map(lambda n: store.get(f"_commits/{n}"), names)]
+        return list(pool.map(lambda shard: read_commit(store, shard), sorted(committed_shards(store))))
 
 
-def parse(content: bytes) -> Commit:
-    held = json.loads(content)
-    files = {k: File(**held[k]) if held[k] else None for k in ("data", "failures")}
-    return Commit(**(held | files))
+def read_commit(store: Store, shard: int) -> Commit:
+    name = f"_commits/{part_name(shard)}.json"
+    try:
+        held = json.loads(store.get(name))
+        files = {k: File(**held[k]) if held[k] else None for k in ("data", "failures")}
+        return Commit(**(held | files))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{store.path(name)}: damaged: {error}; delete it and run again to make its part anew"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where every row of the manifest is: in data, among the failures of the last generation, or still to go."""
+
+    num_rows: int
+    written: int
+    failed: int
+
+    @property
+    def to_go(self) -> int:
+        return self.num_rows - self.written - self.failed
+
+    def __str__(self) -> str:
+        left = f" + to go {self.to_go:,}" if self.to_go else ""
+        return f"in {self.num_rows:,} = written {self.written:,} + failed {self.failed:,}{left}"
+
+
+def standing(plans: list[Plan], held: list[Commit]) -> Standing:
+    """By plans and commits alone. A retry's plan holds all rows that had failed before it, so only its own failures
+    still stand."""
+    failed = sum(commit.failed for commit in held if commit.shard in plans[-1].shards)
+    return Standing(plans[0].num_rows, sum(commit.written for commit in held), failed)
 
 
 def rows(store: Store, columns: list[str] | None = None, kind: str = "data") -> Iterator[dict[str, Any]]:
     """Committed rows (`data` or `failures`), in the manifest's order, one part in memory at a time."""
     for commit in commits(store):
         if getattr(commit, kind) is not None:
-            with store.open(f"{kind}/part-{commit.shard:05d}.parquet") as file:
-                yield from pq.ParquetFile(file).read(columns=columns).to_pylist()
+            name = f"{kind}/{part_name(commit.shard)}.parquet"
+            yield from store.read(name, lambda file: pq.ParquetFile(file).read(columns=columns).to_pylist())

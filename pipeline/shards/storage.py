@@ -1,15 +1,65 @@
-"""Objects in one folder, local or in any store that fsspec knows: a whole object appears, or none."""
+"""Objects in one folder, local or in any store that fsspec knows: a whole object appears, or none.
 
+What may pass (throttling, time-outs, lost connections) is tried again for a minute and a half, with growing pauses.
+Every operation can be repeated: a PUT writes the same bytes, and who creates finds out whether he was the first.
+"""
+
+import errno
 import os
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
+import tenacity
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StorageError
+
+T = TypeVar("T")
+GIVE_UP_AFTER_S = 90
+# Where storage clients define their errors; which of them is installed is the user's choice
+CLIENTS = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3"}
+LASTING = {errno.EACCES, errno.EDQUOT, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM}
+LASTING |= {errno.EROFS, errno.EFBIG, errno.EEXIST, errno.ENOENT}
+
+
+def of_storage(error: BaseException) -> bool:
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in CLIENTS
+
+
+def may_pass(error: BaseException) -> bool:
+    """Worth another try. What a client says without a number is (s3fs, adlfs); missing credentials are not."""
+    if not of_storage(error) or isinstance(error, (FileNotFoundError, FileExistsError, PermissionError)):
+        return False
+    if isinstance(error, OSError) and error.errno in LASTING:
+        return False
+    return not any(word in type(error).__name__ for word in ("Credential", "Token", "Profile", "Authentication"))
+
+
+def patiently(name: str, action: Callable[[], T], answer: type[OSError] = FileNotFoundError) -> T:
+    """`action` on the object of that name, as often as it is worth it.
+
+    Raises:
+        answer: as the action raised it; for this object it is no failure.
+        StorageError: it can't be done, or not for `GIVE_UP_AFTER_S`.
+    """
+    tries = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_pass),
+        wait=tenacity.wait_random_exponential(multiplier=0.3, max=15),
+        stop=tenacity.stop_after_delay(GIVE_UP_AFTER_S),
+        reraise=True,
+    )
+    try:
+        return tries(action)
+    except Exception as error:  # clients' own errors have no common base; what is not theirs goes on as it is
+        if isinstance(error, answer) or not of_storage(error):
+            raise
+        count = tries.statistics.get("attempt_number", 1)
+        often = f" (tried {count} times)" if count > 1 else ""
+        raise StorageError(f"{name}: {type(error).__name__}: {error}{often}") from error
 
 
 @dataclass(frozen=True)
@@ -37,64 +87,80 @@ class Store:
     def put(self, name: str, content: bytes) -> None:
         """Write or replace one object: one PUT, or a temporary file renamed. Never `open(..., "wb")`: an exception
         inside it would publish the truncated object."""
+        path = self.path(name)
         if self.is_local:
-            os.replace(self._temporary(name, content), self.path(name))
+            patiently(path, lambda: os.replace(self._temporary(name, content), path))
         else:
-            self._place[0].pipe_file(self.path(name), content)
+            patiently(path, lambda: self._place[0].pipe_file(path, content))
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write one object if there is none of that name; False if there is."""
-        if self.is_local:
-            temporary = self._temporary(name, content)
-            try:
-                os.link(temporary, self.path(name))
-            except FileExistsError:
-                return False
-            finally:
-                os.unlink(temporary)
-            return True
+        """Write one object if there is none of that name; False if there is. After a lost answer, False may be said of
+        an object that this call made: compare its content where that matters."""
+        make = self._link if self.is_local else self._put_if_absent
         try:
-            self._place[0].pipe_file(self.path(name), content, mode="create")
+            patiently(self.path(name), lambda: make(name, content), FileExistsError)
         except FileExistsError:
             return False
         return True
 
     def get(self, name: str) -> bytes:
         """Raises FileNotFoundError."""
-        return self._place[0].cat_file(self.path(name))
+        return patiently(self.path(name), lambda: self._place[0].cat_file(self.path(name)))
 
     def exists(self, name: str) -> bool:
-        return bool(self._place[0].exists(self.path(name)))
+        return patiently(self.path(name), lambda: bool(self._place[0].exists(self.path(name))))
 
     def names(self, folder: str) -> list[str]:
         """Names in one folder, sorted, without the folder; empty where there is none."""
-        fs = self._place[0]
-        fs.invalidate_cache()
+        self._place[0].invalidate_cache()
         try:
-            found = fs.ls(self.path(folder), detail=False)
+            found = patiently(self.path(folder), lambda: self._place[0].ls(self.path(folder), detail=False))
         except FileNotFoundError:
             return []
         return sorted(n for n in (p.rstrip("/").rsplit("/", 1)[-1] for p in found) if not n.startswith("."))
 
-    def open(self, name: str) -> Any:
-        """A seekable file for reading."""
-        return self._place[0].open(self.path(name), "rb")
+    def read(self, name: str, how: Callable[[Any], T]) -> T:
+        """What `how` reads from a seekable file."""
+
+        def once() -> T:
+            with self._place[0].open(self.path(name), "rb") as file:
+                return how(file)
+
+        return patiently(self.path(name), once)
 
     def check_writable(self) -> None:
         """Raises ConfigError before anything starts."""
         try:
             self.put("_plan/.writable", b"")
             self._place[0].rm_file(self.path("_plan/.writable"))
-        except (OSError, ValueError) as error:
+        except (StorageError, OSError, ValueError) as error:
             raise ConfigError(f"output {self.url}: can't be written: {error}") from error
+
+    def _put_if_absent(self, name: str, content: bytes) -> None:
+        self._place[0].pipe_file(self.path(name), content, mode="create")
+
+    def _link(self, name: str, content: bytes) -> None:
+        """A hard link is the one local operation that fails where there is a file already."""
+        temporary = self._temporary(name, content)
+        try:
+            os.link(temporary, self.path(name))
+        finally:
+            os.unlink(temporary)
 
     def _temporary(self, name: str, content: bytes) -> str:
         """A complete, synced file beside the target, under a hidden name that no reader lists."""
         target = Path(self.path(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # not to be taken for an answer of `create`
+            raise NotADirectoryError(errno.ENOTDIR, "is a file, must be a folder", str(target.parent)) from error
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            temporary.unlink(missing_ok=True)  # a full disk must not fill up with halves
+            raise
         return str(temporary)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import soundfile
 
 from pipeline.errors import ConfigError
-from pipeline.shards.plan import Plan, open_plan, part_name, planned_shards
-from pipeline.shards.reader import commits, committed_shards
+from pipeline.shards.plan import Plan, open_plans, part_name, planned_shards
+from pipeline.shards.reader import Standing, commits, standing
 from pipeline.shards.storage import Store
 from pipeline.shards.writer import Commit
 from pipeline.spec import SAMPLE_RATE
@@ -27,9 +27,7 @@ MP3_FRAME = 1152  # samples; encoders pad by a few frames
 class Report:
     """What was looked at, and everything that is wrong."""
 
-    rows: int = 0
-    written: int = 0
-    failed: int = 0
+    standing: Standing
     clips: int = 0
     missing_shards: int = 0  # not made yet: no fault
     problems: list[str] = field(default_factory=list)
@@ -37,35 +35,41 @@ class Report:
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands, by its plan and its commits alone."""
+    """Where a run stands, by its plans and its commits alone."""
 
-    plan: Plan
+    plans: list[Plan]
     commits: list[Commit]
 
     @property
     def lines(self) -> Iterator[str]:
-        written, failed = sum(c.written for c in self.commits), sum(c.failed for c in self.commits)
+        now, last = standing(self.plans, self.commits), self.plans[-1]
         audio_h = sum(c.num_samples for c in self.commits) / SAMPLE_RATE / 3600
-        left = self.plan.num_rows - written - failed
-        yield f"rows     {self.plan.num_rows:,} = written {written:,} + failed {failed:,} + to go {left:,}"
-        yield f"shards   {len(self.commits):,} of {self.plan.num_shards:,}"
+        yield f"rows     {now.num_rows:,} = written {now.written:,} + failed {now.failed:,} + to go {now.to_go:,}"
+        yield f"shards   {len(self.commits):,} of {last.shards.stop:,}"
         yield f"audio    {audio_h:.2f} h"
-        yield f"model    {self.plan.identity.get('model')} {self.plan.identity.get('model_revision')}"
+        yield f"model    {last.identity.get('model')} {last.identity.get('model_revision')}"
+        if last.generation:
+            yield f"retries  {last.generation}, the last one of {last.num_rows:,} rows"
+
+    @property
+    def standing_failures(self) -> list[Commit]:
+        """Commits whose failed rows were not tried again."""
+        return [commit for commit in self.commits if commit.shard in self.plans[-1].shards]
 
 
-def plan_of(store: Store) -> Plan:
+def plans_of(store: Store) -> list[Plan]:
     """
     Raises:
         ConfigError: there is no run in this folder.
     """
-    plan = open_plan(store)
-    if plan is None:
+    plans = open_plans(store)
+    if not plans:
         raise ConfigError(f"{store.url}: holds no run: there is no _plan/run.json")
-    return plan
+    return plans
 
 
 def status(store: Store) -> Status:
-    return Status(plan_of(store), commits(store))
+    return Status(plans_of(store), commits(store))
 
 
 def failure_kinds(store: Store, held: list[Commit]) -> Counter[str]:
@@ -80,26 +84,34 @@ def failure_kinds(store: Store, held: list[Commit]) -> Counter[str]:
 
 def verify(store: Store) -> Report:
     """Hashes, counts, ids against the plan, every clip decoded, and files that belong to no commit."""
-    plan, report = plan_of(store), Report()
+    plans = plans_of(store)
     held = {commit.shard: commit for commit in commits(store)}
+    report = Report(standing(plans, list(held.values())))
     report.problems += orphans(store, held)
-    report.missing_shards = plan.num_shards - len(held.keys() & set(range(plan.num_shards)))
-    strange = sorted(committed_shards(store) - (held.keys() & set(range(plan.num_shards))))
-    report.problems += [f"_commits/{part_name(s)}.json: is not the commit of a planned shard" for s in strange]
-    seen: list[str] = []
+    planned = set(range(plans[-1].shards.stop))
+    report.missing_shards = len(planned - held.keys())
+    known = {f"{part_name(shard)}.json" for shard in planned}
+    strange = sorted(set(store.names("_commits")) - known)
+    report.problems += [f"_commits/{name}: is not the commit of a planned shard" for name in strange]
+    spoken: list[str] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        shards = ((shard, table["id"].to_pylist()) for shard, table in enumerate(planned_shards(store, plan)))
-        due = ((held[shard], ids) for shard, ids in shards if shard in held)
-        for commit, ids, clips, problems in pool.map(lambda pair: check(store, *pair), due):
-            report.problems += problems
-            report.written += commit.written
-            report.failed += commit.failed
-            report.clips += clips
-            seen += ids
-    report.rows = report.written + report.failed
-    seen.sort()
-    report.problems += [f"id {a!r} is there more than once" for a, b in pairwise(seen) if a == b]
+        for plan in plans:
+            due: list[str] = []
+            shards = zip(plan.shards, planned_shards(store, plan), strict=True)
+            made = ((held[shard], table["id"].to_pylist()) for shard, table in shards if shard in held)
+            for found in pool.map(lambda pair: check(store, *pair), made):
+                report.problems += found.problems
+                report.clips += found.clips
+                spoken += found.spoken
+                due += found.spoken + found.failed
+            report.problems += repeated(due, "more than once")
+    report.problems += sorted(set(repeated(spoken, "spoken more than once")) - set(report.problems))
     return report
+
+
+def repeated(ids: list[str], how: str) -> list[str]:
+    ids = sorted(ids)
+    return [f"id {a!r} is there {how}" for a, b in pairwise(ids) if a == b]
 
 
 def orphans(store: Store, held: dict[int, Commit]) -> Iterator[str]:
@@ -110,8 +122,18 @@ def orphans(store: Store, held: dict[int, Commit]) -> Iterator[str]:
             yield f"{kind}/{name}: belongs to no commit"
 
 
-def check(store: Store, commit: Commit, planned: list[str]) -> tuple[Commit, list[str], int, list[str]]:
-    """One shard: its commit, the ids found in it, clips decoded, problems."""
+@dataclass(frozen=True)
+class Found:
+    """In one shard: the ids in data and in failures, how many clips could be decoded, what is wrong."""
+
+    spoken: list[str]
+    failed: list[str]
+    clips: int
+    problems: list[str]
+
+
+def check(store: Store, commit: Commit, planned: list[str]) -> Found:
+    """One committed shard against its plan."""
     problems: list[str] = []
     tables: dict[str, pa.Table] = {}
     for kind, count in (("data", commit.written), ("failures", commit.failed)):
@@ -132,12 +154,14 @@ def check(store: Store, commit: Commit, planned: list[str]) -> tuple[Commit, lis
             continue
         if len(tables[kind]) != count:
             problems.append(f"{name}: holds {len(tables[kind])} rows, its commit says {count}")
-    ids = [i for table in tables.values() for i in table["id"].to_pylist()]
-    lost, strange = set(planned) - set(ids), set(ids) - set(planned)
-    problems += [f"{part_name(commit.shard)}: id {i!r} is planned and not there" for i in sorted(lost)[:3]]
+    spoken, failed = (tables[k]["id"].to_pylist() if k in tables else [] for k in ("data", "failures"))
+    whole = all(kind in tables for kind in ("data", "failures") if getattr(commit, kind))
+    lost, strange = set(planned) - {*spoken, *failed}, {*spoken, *failed} - set(planned)
+    if whole:  # else the file was named already
+        problems += [f"{part_name(commit.shard)}: id {i!r} is planned and not there" for i in sorted(lost)[:3]]
     problems += [f"{part_name(commit.shard)}: id {i!r} is there and not planned" for i in sorted(strange)[:3]]
     clips, broken = decode(tables["data"], part_name(commit.shard)) if "data" in tables else (0, [])
-    return commit, ids, clips, problems + broken
+    return Found(spoken, failed, clips, problems + broken)
 
 
 def decode(table: pa.Table, part: str) -> tuple[int, list[str]]:

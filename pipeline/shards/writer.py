@@ -68,7 +68,13 @@ class Commit:
 
 
 def write_shard(
-    store: Store, shard: int, rows: pa.Table, outcomes: list[Spoken | Failed], audio_format: str, model: dict[str, str]
+    store: Store,
+    shard: int,
+    rows: pa.Table,
+    outcomes: list[Spoken | Failed],
+    audio_format: str,
+    model: dict[str, str],
+    generation: int = 0,
 ) -> Commit:
     """Write all rows of one shard, each into data or failures, then commit; returns what stands committed."""
     given = rows.to_pylist()
@@ -77,7 +83,7 @@ def write_shard(
         for row, outcome in zip(given, outcomes, strict=True)
         if isinstance(outcome, Spoken)
     ]
-    failed = [failure_row(row, o) for row, o in zip(given, outcomes, strict=True) if isinstance(o, Failed)]
+    failed = [failure_row(row, o, generation) for row, o in zip(given, outcomes, strict=True) if isinstance(o, Failed)]
     name = part_name(shard)
     data = put_rows(store, f"data/{name}.parquet", written, output_schema(rows.schema))
     failures = put_rows(store, f"failures/{name}.parquet", failed, FAILURE)
@@ -106,10 +112,10 @@ def data_row(row: dict[str, Any], spoken: Spoken, audio_format: str, model: dict
     return row | spoken.sampling | made | model
 
 
-def failure_row(row: dict[str, Any], failed: Failed) -> dict[str, Any]:
+def failure_row(row: dict[str, Any], failed: Failed, generation: int) -> dict[str, Any]:
     known = {name: row.get(name) for name in ("id", "text", "voice")}
     error = {"error_type": failed.error.kind, "error_message": str(failed.error)}
-    return known | {"seed": failed.seed, "stage": failed.stage} | error
+    return known | {"seed": failed.seed, "stage": failed.stage} | error | {"generation": generation}
 
 
 def put_rows(store: Store, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> File | None:

@@ -16,7 +16,7 @@ def test_an_output_that_breaks_on_the_way_ends_with_its_reason(make_config: Call
     Path(config.output).mkdir()
     data = Path(config.output, "data")
     data.touch()  # a file where the folder of the parts must be
-    with pytest.raises(IncompleteError, match=r"1 of 1 shards are missing .*(FileExists|NotADirectory)Error.*data"):
+    with pytest.raises(IncompleteError, match=r"1 of 1 shards are missing .*StorageError: .*data.*NotADirectoryError"):
         run(config)
     data.unlink()
     assert run(config).written == 2  # mended, the same command goes on

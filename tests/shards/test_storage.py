@@ -59,9 +59,9 @@ def test_a_plan_gives_back_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     plan = plans.Plan({"seed": 1}, 47, 4)
     plans.write_plan(store, plan, iter(pieces), {})
     assert plans.open_plan(store) == plan and plan.num_shards == 12 and plan.rows_in(11) == 3
-    read = pa.concat_tables([plans.read_shard(store, k) for k in range(12)])
+    read = pa.concat_tables([plans.read_shard(store, plan, k) for k in range(12)])
     assert read.equals(table)
-    assert [len(plans.read_shard(store, k)) for k in (0, 11)] == [4, 3]
+    assert [len(plans.read_shard(store, plan, k)) for k in (0, 11)] == [4, 3]
     plans.refuse_changes(store, plan, plan, iter([table]))  # cut otherwise, the same rows: no change
     store.put("_plan/plan-00001.parquet", b"PAR1")
     with pytest.raises(ConfigError, match=r"plan-00001\.parquet: the run's plan is missing or damaged"):

@@ -1,0 +1,100 @@
+"""A row that kills its process fails alone.
+
+The board remembers what was begun and never ended: a process died over it, or it hung until the round was stopped. A
+shard with two such ends is served with nothing else in the process, one row at a time; the row over which that
+ends badly twice more is failed, and the rest of its shard goes on. Rows sound the same either way.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pipeline.errors import RowError
+
+SUSPECT_AFTER = 2  # bad ends of a shard
+FAIL_AFTER = 2  # bad ends of a row alone
+Work = tuple[str, int, int]  # stage, shard, row; row -1: the whole shard
+WHOLE = -1
+
+
+class Unended:
+    """How often each piece of work was begun and not ended. Lives on the board, where no actor's death reaches it."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Work] = Counter()
+
+    def begin(self, work: Work) -> None:
+        self.counts[work] += 1
+
+    def end(self, work: Work) -> None:
+        self.counts.pop(work, None)
+
+    def count(self, work: Work) -> int:
+        return self.counts[work]
+
+
+class Gate:
+    """Many at a time, or one alone. Who wants to be alone is not kept waiting by those who come after."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.alone = 0  # inside or waiting
+        self.changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def enter(self, alone: bool) -> AsyncIterator[None]:
+        async with self.changed:
+            if alone:
+                self.alone += 1
+                await self.changed.wait_for(lambda: self.inside == 0)
+            else:
+                await self.changed.wait_for(lambda: self.alone == 0)
+            self.inside += 1
+        try:
+            yield
+        finally:
+            async with self.changed:
+                self.inside -= 1
+                self.alone -= alone
+                self.changed.notify_all()
+
+
+class Isolation:
+    """Of one actor. `board` is the handle of an actor with the methods of `Unended`."""
+
+    def __init__(self, stage: str, board: Any):
+        self.stage = stage
+        self.board = board
+        self.gate = Gate()
+
+    async def serve(
+        self,
+        shard: int,
+        rows: dict[int, Any],
+        several: Callable[[dict[int, Any]], Awaitable[list[Any]]],
+        failed: Callable[[int, Any, RowError], list[Any]],
+    ) -> list[Any]:
+        """`several` of all rows of a shard; where the shard is suspected, of one after the other, and `failed` of a
+        row that is to blame."""
+        work = (self.stage, shard, WHOLE)
+        suspected = await self.board.count.remote(work) >= SUSPECT_AFTER
+        async with self.gate.enter(alone=suspected):
+            await self.board.begin.remote(work)
+            if suspected:
+                made = [each for row in rows for each in await self._single(shard, row, rows[row], several, failed)]
+            else:
+                made = await several(rows)
+            self.board.end.remote(work)
+        return made
+
+    async def _single(self, shard: int, row: int, given: Any, several: Any, failed: Any) -> list[Any]:
+        work = (self.stage, shard, row)
+        if (count := await self.board.count.remote(work)) >= FAIL_AFTER:
+            message = f"the process of the {self.stage} stage ended {count} times with only this row in it; see its log"
+            return list(failed(row, given, RowError("crash", message)))
+        await self.board.begin.remote(work)
+        made = await several({row: given})
+        self.board.end.remote(work)
+        return list(made)

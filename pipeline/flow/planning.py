@@ -1,0 +1,154 @@
+"""What is to be done, before anything starts: a manifest's rows, or those that failed, become a plan in the output."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import __version__
+from pipeline.bark.build import load_text_encoder
+from pipeline.config import RunConfig, parse, set_key
+from pipeline.errors import ConfigError
+from pipeline.manifest import Manifest
+from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.hub import resolve
+from pipeline.shards.card import card
+from pipeline.shards.plan import Plan, open_plans, part_name, planned_shards, refuse_changes, write_plan
+from pipeline.shards.reader import commits, standing
+from pipeline.shards.storage import Store
+
+ABOUT = {"barkery": __version__}
+NOT_FOR_RETRIES = ("manifest", "output", "limit", "rows_per_shard")  # a retry takes its rows from the output
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint that was looked at: it is whole, and this is what the output says of it."""
+
+    columns: dict[str, str]  # model, model_revision, generator
+    commit: str | None  # of the hub, to load it by; None for a local folder
+
+    @classmethod
+    def check(cls, config: RunConfig) -> "Model":
+        """A wrong model is found here, not by an actor. Raises ConfigError."""
+        checkpoint = Checkpoint(resolve(config.model, config.revision))
+        checkpoint.check()
+        load_text_encoder(checkpoint, config.tokenizer)
+        commit = checkpoint.folder.name if checkpoint.folder.parent.name == "snapshots" else None
+        name = config.model if commit else Path(config.model).name  # no path of this machine in a dataset
+        revision = commit or f"sha256:{checkpoint.fingerprint}"
+        return cls({"model": name, "model_revision": revision, "generator": f"barkery {__version__}"}, commit)
+
+    def identity(self, config: RunConfig) -> dict[str, Any]:
+        """All that decides what is in the output."""
+        return config.identity | {key: self.columns[key] for key in ("model", "model_revision")}
+
+
+def absolute(config: RunConfig) -> RunConfig:
+    """Local paths as the workers need them, whose working directory may be another."""
+    local = {
+        key: str(Path(value).expanduser().resolve())
+        for key in ("model", "tokenizer", "output", "manifest")
+        if (value := getattr(config, key))
+        and "://" not in value
+        and (key == "output" or Path(value).expanduser().exists())
+    }
+    return config.model_copy(update=local)
+
+
+def plan_manifest(config: RunConfig, store: Store, model: Model) -> list[Plan]:
+    """The plans in the output, or a new one; a changed config, model or manifest is refused."""
+    manifest = Manifest(config.manifest, config.storage_options, config.limit)
+    num_rows = manifest.check()
+    identity = model.identity(config)
+    plans = open_plans(store)
+    if plans:
+        old = plans[0]
+        asked = config.rows_per_shard or old.rows_per_shard
+        refuse_changes(store, old, replace(old, identity=identity, num_rows=num_rows), manifest.tables())
+        if asked != old.rows_per_shard:
+            raise ConfigError(
+                f"output {store.url} is planned with rows_per_shard {old.rows_per_shard}; it can't become {asked}"
+            )
+        return plans
+    store.check_writable()
+    rows_per_shard = config.rows_per_shard or pick_rows_per_shard(num_rows, config)
+    plan = Plan(identity, num_rows, rows_per_shard, config=saved(config))
+    store.put("README.md", card(identity, model.columns, num_rows))
+    write_plan(store, plan, manifest.tables(), ABOUT)
+    return [plan]
+
+
+def pick_rows_per_shard(num_rows: int, config: RunConfig) -> int:
+    """4 to 64: small enough that every actor of the largest pool has several shards, large enough to fill slots."""
+    pools = config.pools
+    most = max(p.max_actors * p.shards_in_flight for p in (pools.semantic, pools.coarse, pools.fine, pools.decode))
+    return min(64, max(4, -(-num_rows // (4 * most))))
+
+
+def saved(config: RunConfig) -> dict[str, Any]:
+    """The settings as they are kept beside the output: without storage options, and no password in a URL."""
+    kept = config.model_dump(mode="json", exclude={"storage_options"})
+    for key in ("model", "tokenizer", "manifest", "output"):
+        if kept[key] and "://" in kept[key] and "@" in (place := urlsplit(kept[key])).netloc:
+            kept[key] = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl()
+    return kept
+
+
+def settings_of_retry(
+    store: Store, plans: list[Plan], seed: int | None, changes: list[str]
+) -> tuple[RunConfig, Plan | None]:
+    """How failed rows are tried again, and the plan to go on with if the last retry did not end.
+
+    Raises:
+        ConfigError: there is no complete run, or a change that a retry can't make.
+    """
+    if not plans:
+        raise ConfigError(f"{store.url}: holds no run: there is no _plan/run.json")
+    last, now = plans[-1], standing(plans, commits(store))
+    values = dict(last.config)
+    if now.to_go and not last.generation:
+        raise ConfigError(f"{store.url}: {now.to_go:,} rows are still to go; `barkery generate` goes on, then retry")
+    if now.to_go and (changes or seed is not None):
+        raise ConfigError(f"{store.url}: the last retry is not complete; go on with it first, without changes")
+    if not now.to_go:
+        values["seed"] = last.config["seed"] + 1 if seed is None else seed
+    for change in changes:
+        set_key(values, change)
+        if (key := change.partition("=")[0].split(".")[0].strip()) in NOT_FOR_RETRIES:
+            raise ConfigError(f"--set {change}: {key} can't be changed by a retry")
+    config = parse(values, f"{store.url}/{last.run_file} with changes")
+    place = {"output": store.url, "storage_options": store.storage_options}  # where it was found, if it was moved
+    return config.model_copy(update=place), last if now.to_go else None
+
+
+def plan_retry(config: RunConfig, store: Store, model: Model, plans: list[Plan]) -> Plan | None:
+    """A plan of all rows that stand failed, in shards that go on counting; None where there are none."""
+    last = plans[-1]
+    num_rows = standing(plans, commits(store)).failed
+    if not num_rows:
+        return None
+    plan = Plan(
+        model.identity(config), num_rows, last.rows_per_shard, last.generation + 1, last.shards.stop, saved(config)
+    )
+    write_plan(store, plan, failed_rows(store, last), ABOUT)
+    return plan
+
+
+def failed_rows(store: Store, plan: Plan) -> Iterator[pa.Table]:
+    """What failed of a complete plan, as it was planned, but without seeds: the retry's own seed decides."""
+    failing = {commit.shard for commit in commits(store) if commit.failed}
+    for shard, rows in zip(plan.shards, planned_shards(store, plan), strict=True):
+        if shard not in failing:
+            continue
+        name = f"failures/{part_name(shard)}.parquet"
+        ids = store.read(name, lambda file: pq.read_table(file, columns=["id"])["id"])
+        rows = rows.filter(pc.is_in(rows["id"], value_set=ids.combine_chunks()))
+        if "seed" in rows.schema.names:
+            rows = rows.set_column(rows.schema.get_field_index("seed"), "seed", pa.nulls(len(rows), pa.int64()))
+        yield rows
