@@ -1,0 +1,105 @@
+"""A row that kills its process, or makes it raise, fails alone and with its reason; the rest of its shard is spoken."""
+
+import asyncio
+import ctypes
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.config import RunConfig
+from pipeline.flow import pools
+from pipeline.flow.actors import POOLS
+from pipeline.flow.isolation import Gate, Unended
+from pipeline.flow.run import run
+from pipeline.shards.reader import rows
+from pipeline.shards.storage import Store
+from tests.flow.conftest import FAILED, ROWS
+from tests.flow.test_run import parts
+
+MakeConfig = Callable[..., RunConfig]
+POISON = "greedy"  # its seed is in all stages; no other row has temperature 0
+
+
+def poisoned(stage: str, how: str) -> type:
+    """The stage's actor, whose process ends (or whose model raises) when it meets the poisoned row."""
+
+    class Poisoned(POOLS[stage]):  # type: ignore[misc]
+        def make_stage(self) -> Any:
+            real = super().make_stage()
+            submit = real.submit
+
+            def bitten(utterance: Any, x: Any, done: Any) -> None:
+                if utterance.sampling.semantic_temperature == 0:
+                    if how == "segfault":
+                        ctypes.string_at(0)
+                    if how == "killed":
+                        os.kill(os.getpid(), 9)
+                    raise ValueError("a bug that only this row meets")
+                submit(utterance, x, done)
+
+            real.submit = bitten
+            return real
+
+    Poisoned.__name__ = f"Poisoned{stage.capitalize()}"
+    return Poisoned
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(("stage", "how"), [("semantic", "segfault"), ("fine", "raises"), ("decode", "killed")])
+def test_only_the_poisoned_row_fails(
+    make_config: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    how: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    undisturbed = make_config(output=str(tmp_path_factory.getbasetemp() / "undisturbed"))
+    run(undisturbed)  # the first time; later it has nothing to do
+    monkeypatch.setitem(pools.POOLS, stage, poisoned(stage, how))
+    config = make_config()
+    summary = run(config)
+    assert (summary.num_rows, summary.failed) == (len(ROWS), len(FAILED) + 1)
+    failed = {row["id"]: row for row in rows(Store(config.output), kind="failures")}
+    assert failed[POISON]["error_type"] == "crash" and failed[POISON]["stage"] == stage
+    assert f"the process of the {stage} stage ended 2 times with only this row in it" in failed[POISON]["error_message"]
+    spoken = {row["id"]: row for row in rows(Store(config.output))}
+    for row in rows(Store(undisturbed.output)):
+        assert row["id"] == POISON or row == spoken[row["id"]]  # to the last bit, though served alone
+    whole, bitten = parts(undisturbed.output), parts(config.output)
+    assert {name for name in whole if whole[name] != bitten.get(name)} == {
+        "data/part-00002.parquet",
+        "failures/part-00002.parquet",
+        "_commits/part-00002.json",
+    }
+
+
+def test_the_gate_lets_many_in_or_one_alone() -> None:
+    async def scene() -> list[str]:
+        gate, seen = Gate(), []
+
+        async def enter(name: str, alone: bool) -> None:
+            async with gate.enter(alone):
+                assert not alone or gate.inside == 1
+                seen.append(name)
+                await asyncio.sleep(0.02)
+                assert not alone or gate.inside == 1
+
+        first = [asyncio.create_task(enter(f"many {i}", False)) for i in range(3)]
+        await asyncio.sleep(0.005)
+        rest = [asyncio.create_task(enter(*who)) for who in (("alone 1", True), ("late", False), ("alone 2", True))]
+        await asyncio.wait_for(asyncio.gather(*first, *rest), 5)
+        return seen
+
+    assert asyncio.run(scene()) == ["many 0", "many 1", "many 2", "alone 1", "alone 2", "late"]
+
+
+def test_what_did_not_end_is_counted() -> None:
+    unended, work = Unended(), ("fine", 3, -1)
+    unended.begin(work)
+    unended.begin(work)
+    unended.begin(("fine", 3, 0))
+    assert unended.count(work) == 2
+    unended.end(work)
+    assert (unended.count(work), unended.count(("fine", 3, 0))) == (0, 1)

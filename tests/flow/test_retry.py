@@ -1,0 +1,82 @@
+"""`barkery retry`: only what failed, as a generation of its own; what it was stays on record."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.flow.run import retry, run
+from pipeline.shards.reader import rows
+from pipeline.shards.storage import Store
+from pipeline.shards.verify import status, verify
+from tests.flow.conftest import FAILED, ROWS
+from tests.flow.test_run import parts
+
+pytestmark = pytest.mark.usefixtures("cluster")
+MakeConfig = Callable[..., RunConfig]
+
+
+def test_failed_rows_become_a_generation_of_their_own(make_config: MakeConfig) -> None:
+    config = make_config()
+    first, store = run(config), Store(config.output)
+    before = parts(config.output)
+    second = retry(store, None, ["sampling.allow_early_stop=false"])  # `mute` had drawn the end at once
+    after = parts(config.output)
+    assert {name: after[name] for name in before} == before  # nothing of the first run is touched
+    assert (second.num_rows, second.to_go) == (len(ROWS), 0)
+    assert (second.written, second.failed) == (first.written + 1, first.failed - 1)
+    tried = list(rows(store, kind="failures"))
+    assert {r["id"] for r in tried if r["generation"] == 0} == set(FAILED)
+    assert {r["id"] for r in tried if r["generation"] == 1} == set(FAILED) - {"mute"}
+    (spoken,) = (r for r in rows(store) if r["id"] in FAILED)
+    assert (spoken["id"], spoken["allow_early_stop"]) == ("mute", False)
+    assert spoken["seed"] != next(r["seed"] for r in tried if r["id"] == "mute")
+    report = verify(store)
+    assert not report.problems and str(report.standing) == str(second) == str(run(config))
+    assert f"retries  1, the last one of {len(FAILED)} rows" in list(status(store).lines)
+
+    # a retry that stopped is gone on with, and not changed on the way
+    last = max(Path(config.output, "_commits").iterdir())
+    last.unlink()
+    with pytest.raises(ConfigError, match="the last retry is not complete"):
+        retry(store, 5, [])
+    assert str(retry(store, None, [])) == str(second) and parts(config.output) == after
+    # and the next one takes what still fails
+    third = retry(store, 77, [])
+    assert str(third) == str(second) and verify(store).problems == []
+    assert sum(r["generation"] == 2 for r in rows(store, kind="failures")) == len(FAILED) - 1
+
+
+def test_what_a_retry_can_not_do_is_said(make_config: MakeConfig) -> None:
+    config = make_config(limit=5)
+    store = Store(config.output)
+    with pytest.raises(ConfigError, match="holds no run"):
+        retry(store, None, [])
+    run(config)
+    for key in ("manifest=x", "limit=3", "output=y"):
+        with pytest.raises(ConfigError, match=f"{key.partition('=')[0]} can't be changed by a retry"):
+            retry(store, None, [key])
+    with pytest.raises(ConfigError, match="did you mean top_k"):
+        retry(store, None, ["sampling.topk=3"])
+    Path(config.output, "_commits/part-00000.json").unlink()
+    with pytest.raises(ConfigError, match="4 rows are still to go; `barkery generate` goes on"):
+        retry(store, None, [])
+
+
+def test_nothing_to_retry(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(limit=2)
+    run(config)
+    monkeypatch.setattr("sys.argv", ["barkery", "retry", config.output])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0 and not list(Path(config.output, "_plan").glob("retry*"))
+
+
+def test_passwords_in_urls_are_not_kept(make_config: MakeConfig) -> None:
+    from pipeline.flow.planning import saved
+
+    config = make_config(manifest="https://me:SECRET@example.org/m.parquet", storage_options={"secret": "SECRET"})
+    assert "SECRET" not in str(saved(config)) and saved(config)["manifest"] == "https://example.org/m.parquet"
