@@ -17,6 +17,8 @@ SUSPECT_AFTER = 2  # bad ends of a shard
 FAIL_AFTER = 2  # bad ends of a row alone
 Work = tuple[str, int, int]  # stage, shard, row; row -1: the whole shard
 WHOLE = -1
+Several = Callable[[dict[int, Any]], Awaitable[list[Any]]]  # rows of a shard by number -> what was made of them
+Failed = Callable[[int, Any, RowError], list[Any]]  # a row's number, what it brought, its error -> the same
 
 
 class Unended:
@@ -69,13 +71,7 @@ class Isolation:
         self.board = board
         self.gate = Gate()
 
-    async def serve(
-        self,
-        shard: int,
-        rows: dict[int, Any],
-        several: Callable[[dict[int, Any]], Awaitable[list[Any]]],
-        failed: Callable[[int, Any, RowError], list[Any]],
-    ) -> list[Any]:
+    async def serve(self, shard: int, rows: dict[int, Any], several: Several, failed: Failed) -> list[Any]:
         """`several` of all rows of a shard; where the shard is suspected, of one after the other, and `failed` of a
         row that is to blame."""
         work = (self.stage, shard, WHOLE)
@@ -89,12 +85,12 @@ class Isolation:
             self.board.end.remote(work)
         return made
 
-    async def _single(self, shard: int, row: int, given: Any, several: Any, failed: Any) -> list[Any]:
+    async def _single(self, shard: int, row: int, given: Any, several: Several, failed: Failed) -> list[Any]:
         work = (self.stage, shard, row)
         if (count := await self.board.count.remote(work)) >= FAIL_AFTER:
             message = f"the process of the {self.stage} stage ended {count} times with only this row in it; see its log"
-            return list(failed(row, given, RowError("crash", message)))
+            return failed(row, given, RowError("crash", message))
         await self.board.begin.remote(work)
         made = await several({row: given})
         self.board.end.remote(work)
-        return list(made)
+        return made

@@ -1,6 +1,6 @@
 """What is to be done, before anything starts: a manifest's rows, or those that failed, become a plan in the output."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from pipeline.manifest import Manifest
 from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.hub import resolve
 from pipeline.shards.card import card
-from pipeline.shards.plan import Plan, open_plans, part_name, planned_shards, refuse_changes, write_plan
-from pipeline.shards.reader import commits, standing
+from pipeline.shards.plan import Plan, open_plans, part_name, planned_shards, refuse_changes, run_file, write_plan
+from pipeline.shards.reader import Standing
 from pipeline.shards.storage import Store
+from pipeline.shards.writer import Commit
 
 ABOUT = {"barkery": __version__}
 NOT_FOR_RETRIES = ("manifest", "output", "limit", "rows_per_shard")  # a retry takes its rows from the output
@@ -100,49 +101,39 @@ def saved(config: RunConfig) -> dict[str, Any]:
     return kept
 
 
-def settings_of_retry(
-    store: Store, plans: list[Plan], seed: int | None, changes: list[str]
-) -> tuple[RunConfig, Plan | None]:
-    """How failed rows are tried again, and the plan to go on with if the last retry did not end.
+def settings_of_retry(store: Store, last: Plan, now: Standing, seed: int | None, changes: list[str]) -> RunConfig:
+    """How failed rows are tried again: as in the last plan, with a new seed; where that retry did not end, as it is.
 
     Raises:
-        ConfigError: there is no complete run, or a change that a retry can't make.
+        ConfigError: the run is not complete, or a change that a retry can't make.
     """
-    if not plans:
-        raise ConfigError(f"{store.url}: holds no run: there is no _plan/run.json")
-    last, now = plans[-1], standing(plans, commits(store))
-    values = dict(last.config)
     if now.to_go and not last.generation:
         raise ConfigError(f"{store.url}: {now.to_go:,} rows are still to go; `barkery generate` goes on, then retry")
     if now.to_go and (changes or seed is not None):
         raise ConfigError(f"{store.url}: the last retry is not complete; go on with it first, without changes")
+    values = dict(last.config)
     if not now.to_go:
         values["seed"] = last.config["seed"] + 1 if seed is None else seed
     for change in changes:
         set_key(values, change)
         if (key := change.partition("=")[0].split(".")[0].strip()) in NOT_FOR_RETRIES:
             raise ConfigError(f"--set {change}: {key} can't be changed by a retry")
-    config = parse(values, f"{store.url}/{last.run_file} with changes")
+    config = parse(values, f"{store.url}/{run_file(last.generation)} with changes")
     place = {"output": store.url, "storage_options": store.storage_options}  # where it was found, if it was moved
-    return config.model_copy(update=place), last if now.to_go else None
+    return config.model_copy(update=place)
 
 
-def plan_retry(config: RunConfig, store: Store, model: Model, plans: list[Plan]) -> Plan | None:
-    """A plan of all rows that stand failed, in shards that go on counting; None where there are none."""
-    last = plans[-1]
-    num_rows = standing(plans, commits(store)).failed
-    if not num_rows:
-        return None
-    plan = Plan(
-        model.identity(config), num_rows, last.rows_per_shard, last.generation + 1, last.shards.stop, saved(config)
-    )
-    write_plan(store, plan, failed_rows(store, last), ABOUT)
+def plan_retry(config: RunConfig, store: Store, model: Model, last: Plan, held: list[Commit]) -> Plan:
+    """A plan of all rows that failed in the last one, in shards that go on counting."""
+    failing = {commit.shard: commit.failed for commit in held if commit.shard in last.shards and commit.failed}
+    sizes = (sum(failing.values()), last.rows_per_shard)
+    plan = Plan(model.identity(config), *sizes, last.generation + 1, last.shards.stop, saved(config))
+    write_plan(store, plan, failed_rows(store, last, failing.keys()), ABOUT)
     return plan
 
 
-def failed_rows(store: Store, plan: Plan) -> Iterator[pa.Table]:
-    """What failed of a complete plan, as it was planned, but without seeds: the retry's own seed decides."""
-    failing = {commit.shard for commit in commits(store) if commit.failed}
+def failed_rows(store: Store, plan: Plan, failing: Collection[int]) -> Iterator[pa.Table]:
+    """What failed in some shards of a plan, as it was planned, but without seeds: the retry's own seed decides."""
     for shard, rows in zip(plan.shards, planned_shards(store, plan), strict=True):
         if shard not in failing:
             continue

@@ -19,7 +19,7 @@ from pipeline.flow.actors import Setup
 from pipeline.flow.planning import Model, absolute, plan_manifest, plan_retry, settings_of_retry
 from pipeline.flow.pools import receipts
 from pipeline.flow.progress import Board, Reporter, Tally
-from pipeline.shards.plan import Plan, open_plans
+from pipeline.shards.plan import Plan, plans_of
 from pipeline.shards.reader import Standing, commits, committed_shards, standing
 from pipeline.shards.storage import Store
 
@@ -47,13 +47,15 @@ def retry(store: Store, seed: int | None, changes: list[str], address: str | Non
     Raises:
         ConfigError, IncompleteError: as `run`.
     """
-    plans = open_plans(store)
-    config, unfinished = settings_of_retry(store, plans, seed, changes)
+    plans, held = plans_of(store), commits(store)
+    now = standing(plans, held)
+    config = settings_of_retry(store, plans[-1], now, seed, changes)
+    if not (now.to_go or now.failed):
+        return now
     model = Model.check(config)
-    plan = unfinished or plan_retry(config, store, model, plans)
-    if plan is None:
-        return add_up(plans, store)
-    return complete(config, store, model, open_plans(store), plan, address)
+    if not now.to_go:
+        plans.append(plan_retry(config, store, model, plans[-1], held))
+    return complete(config, store, model, plans, plans[-1], address)
 
 
 def complete(

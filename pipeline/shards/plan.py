@@ -45,16 +45,16 @@ class Plan:
     def rows_in(self, shard: int) -> int:
         return min(self.rows_per_shard, self.num_rows - (shard - self.first_shard) * self.rows_per_shard)
 
-    @property
-    def folder(self) -> str:
-        return f"_plan/retry-{self.generation:05d}" if self.generation else "_plan"
-
-    @property
-    def run_file(self) -> str:
-        return f"{self.folder}/run.json"
-
     def file_of(self, shard: int) -> str:
-        return f"{self.folder}/plan-{(shard - self.first_shard) // SHARDS_PER_FILE:05d}.parquet"
+        return f"{folder(self.generation)}/plan-{(shard - self.first_shard) // SHARDS_PER_FILE:05d}.parquet"
+
+
+def folder(generation: int) -> str:
+    return f"_plan/retry-{generation:05d}" if generation else "_plan"
+
+
+def run_file(generation: int) -> str:
+    return f"{folder(generation)}/run.json"
 
 
 def part_name(shard: int) -> str:
@@ -69,9 +69,20 @@ def open_plans(store: Store) -> list[Plan]:
     return plans
 
 
+def plans_of(store: Store) -> list[Plan]:
+    """
+    Raises:
+        ConfigError: there is no run in this folder.
+    """
+    plans = open_plans(store)
+    if not plans:
+        raise ConfigError(f"{store.url}: holds no run: there is no _plan/run.json")
+    return plans
+
+
 def open_plan(store: Store, generation: int = 0) -> Plan | None:
     """One generation's plan, if it is there."""
-    name = Plan({}, 0, 1, generation).run_file
+    name = run_file(generation)
     try:
         held = json.loads(store.get(name))
         sizes = (held["num_rows"], held["rows_per_shard"])
@@ -100,7 +111,7 @@ def write_plan(store: Store, plan: Plan, tables: Iterator[pa.Table], about: dict
     sizes = {"num_rows": plan.num_rows, "rows_per_shard": plan.rows_per_shard, "first_shard": plan.first_shard}
     held = {"identity": plan.identity, **sizes, "config": plan.config, **about}
     content = json.dumps(held, indent=1, ensure_ascii=False).encode()
-    if not store.create(plan.run_file, content) and open_plan(store, plan.generation) != plan:
+    if not store.create(run_file(plan.generation), content) and open_plan(store, plan.generation) != plan:
         raise ConfigError(f"output {store.url}: another run was started there at the same time, with other settings")
 
 

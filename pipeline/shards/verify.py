@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from pipeline.errors import ConfigError
-from pipeline.shards.plan import Plan, open_plans, part_name, planned_shards
+from pipeline.shards.plan import Plan, part_name, planned_shards, plans_of
 from pipeline.shards.reader import Standing, commits, standing
 from pipeline.shards.storage import Store
 from pipeline.shards.writer import Commit
@@ -55,17 +54,6 @@ class Status:
     def standing_failures(self) -> list[Commit]:
         """Commits whose failed rows were not tried again."""
         return [commit for commit in self.commits if commit.shard in self.plans[-1].shards]
-
-
-def plans_of(store: Store) -> list[Plan]:
-    """
-    Raises:
-        ConfigError: there is no run in this folder.
-    """
-    plans = open_plans(store)
-    if not plans:
-        raise ConfigError(f"{store.url}: holds no run: there is no _plan/run.json")
-    return plans
 
 
 def status(store: Store) -> Status:

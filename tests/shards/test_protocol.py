@@ -120,12 +120,15 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.plans and standing(self.plans, commits(self.store())).to_go == 0)
     @rule(death=DEATHS)
     def retry(self, death: tuple[int | None, bool]) -> None:
-        last, now = self.plans[-1], standing(self.plans, commits(self.store()))
+        last, held = self.plans[-1], commits(self.store())
+        now = standing(self.plans, held)
         if not now.failed:
             return
         plan = Plan(IDENTITY, now.failed, last.rows_per_shard, last.generation + 1, last.shards.stop)
         try:
-            write_plan(self.store(death), plan, failed_rows(self.store(), last), {})
+            write_plan(
+                self.store(death), plan, failed_rows(self.store(), last, {c.shard for c in held if c.failed}), {}
+            )
         except Crash:
             pass
 
