@@ -49,8 +49,9 @@ def retry(store: Store, seed: int | None, changes: list[str], address: str | Non
     """
     plans, held = plans_of(store), commits(store)
     now = standing(plans, held)
-    config = settings_of_retry(store, plans[-1], now, seed, changes)
+    config = absolute(settings_of_retry(store, plans[-1], now, seed, changes))
     if not (now.to_go or now.failed):
+        print("no row stands failed: nothing to do", file=sys.stderr)
         return now
     model = Model.check(config)
     if not now.to_go:
@@ -155,5 +156,6 @@ def add_up(plans: list[Plan], store: Store) -> Standing:
     """
     now = standing(plans, commits(store))
     if now.to_go:
-        raise IncompleteError(f"{now}: run the same command again")
+        again = "`barkery retry`" if plans[-1].generation else "the same command"
+        raise IncompleteError(f"{now}: run {again} again")
     return now

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, IncompleteError
 from pipeline.flow.run import retry, run
 from pipeline.shards.reader import rows
 from pipeline.shards.storage import Store
@@ -43,6 +43,8 @@ def test_failed_rows_become_a_generation_of_their_own(make_config: MakeConfig) -
     last.unlink()
     with pytest.raises(ConfigError, match="the last retry is not complete"):
         retry(store, 5, [])
+    with pytest.raises(IncompleteError, match="to go 2: run `barkery retry` again"):
+        run(config)
     assert str(retry(store, None, [])) == str(second) and parts(config.output) == after
     # and the next one takes what still fails
     third = retry(store, 77, [])
@@ -66,12 +68,15 @@ def test_what_a_retry_can_not_do_is_said(make_config: MakeConfig) -> None:
         retry(store, None, [])
 
 
-def test_nothing_to_retry(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_to_retry(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = make_config(limit=2)
     run(config)
     monkeypatch.setattr("sys.argv", ["barkery", "retry", config.output])
     with pytest.raises(SystemExit) as ended:
         main()
+    assert "no row stands failed: nothing to do" in capsys.readouterr().err
     assert ended.value.code == 0 and not list(Path(config.output, "_plan").glob("retry*"))
 
 
