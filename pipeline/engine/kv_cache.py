@@ -1,13 +1,12 @@
 """Keys and values of all slots, preallocated: memory is fixed at start-up, nothing is concatenated."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from pipeline.engine.attention import CPUAttention
 
 
 class KVCache:
@@ -33,7 +32,7 @@ class KVCache:
         self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
         self._idle = torch.zeros((1, n_head, 1, head_width), dtype=dtype, device=device)
         self._lengths = np.zeros(slots, np.int64)  # CPU: of each slot's filled part
-        self._attend_filled = CPUAttention() if device.type == "cpu" and dtype == torch.float32 else None
+        self._attend_filled = cpu_attention() if device.type == "cpu" and dtype == torch.float32 else None
         self._filled = torch.empty(0)  # else: (S, 1, 1, T), true where a slot is filled
 
     def _new(self) -> Tensor:
@@ -88,3 +87,10 @@ class KVCache:
             row = slice(s, s + 1)
             rows.append(F.scaled_dot_product_attention(q[row], k[row, :, :n], v[row, :, :n]) if n else self._idle)
         return torch.cat(rows)
+
+
+def cpu_attention() -> Callable[[Tensor, Tensor, Tensor, np.ndarray], Tensor]:
+    """Imported here: numba takes 57 MiB and a moment, and the driver and half of the actors never attend."""
+    from pipeline.engine.attention import CPUAttention
+
+    return CPUAttention()
