@@ -197,8 +197,9 @@ class Decode(PoolActor):
         by_row = groupby(made, key=lambda each: each[0]["row"])
         outcomes = [outcome(list(segments), config.segments.pause_s) for _, segments in by_row]
         rows = read_shard(self.store, plan, shard)
-        commit = write_shard(self.store, shard, rows, outcomes, config.audio.format, self.setup.model, plan.generation)
-        receipt = {name: getattr(commit, name) for name in RECEIPT.names}
+        how = (config.audio.format, self.setup.model, plan.generation)
+        commit, stood = write_shard(self.store, shard, rows, outcomes, *how)
+        receipt = {name: getattr(commit, name) for name in RECEIPT.names if name != "stood"} | {"stood": stood}
         return pa.Table.from_pylist([receipt], schema=RECEIPT)
 
 

@@ -51,6 +51,7 @@ class Tally:
     written: int = 0
     failed: int = 0
     num_samples: int = 0  # of this run
+    stood: int = 0  # shards that somebody else had committed
     start: float = field(default_factory=time.monotonic)
 
     @property

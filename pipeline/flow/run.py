@@ -24,6 +24,10 @@ from pipeline.shards.reader import Standing, commits, committed_shards, standing
 from pipeline.shards.storage import Store
 
 IDLE_ROUNDS = 5  # one after the other without a commit: 4 are what finding a row that hangs or raises can take
+STOOD = (
+    "shard {} was committed already when it was made here: another run is at work on this output, or a process died "
+    "after its commit. Nothing is lost or doubled; of two runs, one can be stopped."
+)
 SHARDS_PER_ROUND = 10_000  # in one execution: bounds what the driver holds, whatever the manifest's size
 
 
@@ -134,6 +138,9 @@ def run_round(shards: list[int], setup: Setup, tally: Tally) -> Exception | None
             tally.written += receipt["written"]
             tally.failed += receipt["failed"]
             tally.num_samples += receipt["num_samples"]
+            if receipt["stood"] and not tally.stood:
+                print(STOOD.format(receipt["shard"]), file=sys.stderr)
+            tally.stood += receipt["stood"]
     except (RayError, TimeoutError) as error:
         return error
     return None

@@ -1,6 +1,5 @@
 """What stands committed: counts from the commits alone, clips from the parts they name."""
 
-import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.errors import ConfigError
 from pipeline.shards.plan import Plan, part_name
 from pipeline.shards.storage import Store
-from pipeline.shards.writer import Commit, File
+from pipeline.shards.writer import Commit, read_commit
 
 COMMIT = re.compile(r"part-(\d{5,})\.json")
 
@@ -30,18 +28,6 @@ def commits(store: Store) -> list[Commit]:
     """
     with ThreadPoolExecutor(16) as pool:  # small objects: the time is round trips
         return list(pool.map(lambda shard: read_commit(store, shard), sorted(committed_shards(store))))
-
-
-def read_commit(store: Store, shard: int) -> Commit:
-    name = f"_commits/{part_name(shard)}.json"
-    try:
-        held = json.loads(store.get(name))
-        files = {k: File(**held[k]) if held[k] else None for k in ("data", "failures")}
-        return Commit(**(held | files))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{store.path(name)}: damaged: {error}; delete it and run again to make its part anew"
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@
     failures/part-00042.parquet   the rows that were not, with their reasons (absent if there are none)
     _commits/part-00042.json      counts and hashes; created last, only if absent
 
-Names follow from the plan and bytes from the rows, so running a shard twice is harmless.
+Names follow from the plan and bytes from the rows, so running a shard twice is harmless; what stands committed is
+not written again.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import spec
-from pipeline.errors import RowError
+from pipeline.errors import ConfigError, RowError
 from pipeline.schema import FAILURE, output_schema
 from pipeline.shards.audio import encode
 from pipeline.shards.plan import part_name
@@ -75,8 +76,13 @@ def write_shard(
     audio_format: str,
     model: dict[str, str],
     generation: int = 0,
-) -> Commit:
-    """Write all rows of one shard, each into data or failures, then commit; returns what stands committed."""
+) -> tuple[Commit, bool]:
+    """Write all rows of one shard, each into data or failures, then commit; returns what stands committed, and whether
+    it stood before: then another run, or an actor that died after its commit, was first."""
+    try:
+        return read_commit(store, shard), True
+    except FileNotFoundError:
+        pass
     given = rows.to_pylist()
     written = [
         data_row(row, outcome, audio_format, model)
@@ -89,8 +95,21 @@ def write_shard(
     failures = put_rows(store, f"failures/{name}.parquet", failed, FAILURE)
     num_samples = sum(row["num_samples"] for row in written)
     commit = Commit(shard, len(written), len(failed), num_samples, data, failures)
-    store.create(f"_commits/{name}.json", json.dumps(asdict(commit), indent=1).encode())
-    return commit
+    first = store.create(f"_commits/{name}.json", json.dumps(asdict(commit), indent=1).encode())
+    return (commit, False) if first else (read_commit(store, shard), True)
+
+
+def read_commit(store: Store, shard: int) -> Commit:
+    """Raises FileNotFoundError; ConfigError: it can't be read."""
+    name = f"_commits/{part_name(shard)}.json"
+    try:
+        held = json.loads(store.get(name))
+        files = {k: File(**held[k]) if held[k] else None for k in ("data", "failures")}
+        return Commit(**(held | files))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{store.path(name)}: damaged: {error}; delete it and run again to make its part anew"
+        ) from error
 
 
 def data_row(row: dict[str, Any], spoken: Spoken, audio_format: str, model: dict[str, str]) -> dict[str, Any]:
