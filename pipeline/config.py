@@ -1,6 +1,7 @@
 """A run's settings: one YAML, unknown keys refused, resolved once, saved beside the output."""
 
 import difflib
+import reprlib
 import types
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -147,7 +148,7 @@ def parse(values: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(explain(e) for e in error.errors()[:5])) from error
+        raise ConfigError(f"{where}: " + "; ".join(explain(e) for e in error.errors()[:3])) from error
     except ConfigError as error:  # Sampling's own check
         raise ConfigError(f"{where}: sampling: {error}") from error
 
@@ -176,7 +177,7 @@ def explain(error: Any) -> str:
         return f"{key}: unknown key{suggest(path[-1], known_keys(path[:-1]))}"
     if error["type"] == "missing":
         return f"{key}: is missing"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')} (is {error['input']!r})"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')} (is {reprlib.repr(error['input']):.100})"
 
 
 def known_keys(path: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ Source: suno-ai/bark `generation.py` (`_load_history_prompt` and the three trims
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import as_file, files
@@ -107,14 +108,23 @@ def read_npz(content: bytes, where: str) -> HistoryPrompt:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_VOICE_BYTES:
                 raise RowError("bad_voice", f"voice {where}: unpacks to more than {MAX_VOICE_BYTES >> 20} MiB")
-        with np.load(io.BytesIO(content), allow_pickle=False) as held:
-            if missing := [name for name in ARRAYS if name not in held]:
+            held = set(archive.namelist())
+            if missing := [name for name in ARRAYS if f"{name}.npy" not in held]:
                 raise RowError("bad_voice", f"voice {where}: lacks {', '.join(missing)}")
-            return HistoryPrompt(*(held[name] for name in ARRAYS))
+            return HistoryPrompt(*(read_npy(archive.read(f"{name}.npy")) for name in ARRAYS))
     except RowError as error:
         raise RowError("bad_voice", f"voice {where}: {error}".replace(f"voice {where}: voice", "voice")) from error
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, RuntimeError) as error:
         raise RowError("bad_voice", f"voice {where}: not a readable .npz: {error}") from error
+
+
+def read_npy(content: bytes) -> np.ndarray:
+    """One array. `np.load` would make room for any size that the header claims."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, kind = read_header(file)
+    return np.frombuffer(file.read(), kind).reshape(shape, order="F" if fortran else "C")  # objects: a ValueError
 
 
 def load_voice(name: str, folder: Path | None = None) -> HistoryPrompt:

@@ -40,6 +40,10 @@ class GPTConfig:
     n_codes_total: int = 0
     n_codes_given: int = 0
 
+    def __post_init__(self) -> None:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"a width of {self.n_embd} can't be divided among {self.n_head} heads")
+
 
 class LayerNorm(nn.Module):
     """Layer norm whose bias is optional; eps 1e-5."""

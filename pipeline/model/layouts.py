@@ -8,22 +8,17 @@ Our names are Suno's without `_orig_mod.` and `transformer.`, and the encodec pa
 Source of the name pairs: transformers `convert_suno_to_hf.py`, `convert_encodec_checkpoint_to_pytorch.py`.
 """
 
-import json
-import pickle
 import re
-import zipfile
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.errors import CheckpointError
 from pipeline.model.codec import CodecConfig
+from pipeline.model.files import load_pickle, pick, read_json, read_tensors
 from pipeline.model.gpt import GPTConfig
 from pipeline.spec import Vocabulary
 
@@ -189,71 +184,3 @@ class SunoLayout:
                     f"{self.folder}: no encodec_24khz*.th, and {url} can't be fetched ({error}); put the file there"
                 ) from error
         return target
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: can't be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: must hold a JSON object")
-    return found
-
-
-T = TypeVar("T")
-
-
-def pick(kind: type[T], source: dict[str, Any], renamed: dict[str, str], where: str) -> T:
-    """Build a config dataclass from the keys that a checkpoint states, naming those that are missing."""
-    values = {}
-    for field in fields(kind):  # type: ignore[arg-type]
-        value = source.get(renamed.get(field.name, field.name))
-        if value is not None:
-            values[field.name] = value
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise CheckpointError(f"{where}: {error}".replace(f"{kind.__name__}.__init__() ", "")) from error
-
-
-def read_tensors(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of all weights in one file whose names start with prefix."""
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118  # not a dict
-                    if name.startswith(prefix):
-                        yield name, file.get_tensor(name)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
-        return
-    for name, tensor in load_pickle(path).items():
-        if name.startswith(prefix):
-            yield name, tensor
-
-
-# Suno's files keep their loss as a numpy scalar. Nothing else beyond tensors and plain containers is unpickled.
-_NUMPY_SCALAR = [
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
-    np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    np.dtype,
-    *{type(np.dtype(name)) for name in ("float16", "float32", "float64")},
-]
-
-
-def load_pickle(path: Path) -> dict[str, Any]:
-    """A torch file, memory-mapped, that may hold tensors, plain containers and numpy scalars only."""
-    try:
-        with torch.serialization.safe_globals(_NUMPY_SCALAR):
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{path}: refused, it is damaged or holds more than weights: {reason}") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: not a readable torch file: {error}") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: must hold a dict, holds {type(found).__name__}")
-    return found

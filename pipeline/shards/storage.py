@@ -6,6 +6,7 @@ Every operation can be repeated: a PUT writes the same bytes, and who creates fi
 
 import errno
 import os
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pipeline.errors import ConfigError, StorageError
 
 T = TypeVar("T")
 GIVE_UP_AFTER_S = 90
+SAY_SO_AT = 5  # tries: some seconds
 # Where storage clients define their errors; which of them is installed is the user's choice
 CLIENTS = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3"}
 LASTING = {errno.EACCES, errno.EDQUOT, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM}
@@ -39,6 +41,13 @@ def may_pass(error: BaseException) -> bool:
     return not any(word in type(error).__name__ for word in ("Credential", "Token", "Profile", "Authentication"))
 
 
+def say_so(name: str, state: tenacity.RetryCallState) -> None:
+    """A minute and a half of silence would look like work."""
+    if state.attempt_number == SAY_SO_AT and state.outcome:
+        error = state.outcome.exception()
+        print(f"{name}: {error}; trying again for {GIVE_UP_AFTER_S} s", file=sys.stderr, flush=True)
+
+
 def patiently(name: str, action: Callable[[], T], answer: type[OSError] = FileNotFoundError) -> T:
     """`action` on the object of that name, as often as it is worth it.
 
@@ -50,6 +59,7 @@ def patiently(name: str, action: Callable[[], T], answer: type[OSError] = FileNo
         retry=tenacity.retry_if_exception(may_pass),
         wait=tenacity.wait_random_exponential(multiplier=0.3, max=15),
         stop=tenacity.stop_after_delay(GIVE_UP_AFTER_S),
+        before_sleep=lambda state: say_so(name, state),
         reraise=True,
     )
     try:

@@ -1,0 +1,106 @@
+"""Files of a checkpoint, read without trust: JSON, safetensors, torch's pickles; what they state is checked."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pipeline.errors import CheckpointError
+
+T = TypeVar("T")
+MAY_BE_ZERO = {"n_codes_total", "n_codes_given", "lstm"}
+MOST = 2**17  # above the largest vocabulary, 129,600
+MOST_LAYERS = 200
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: can't be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: must hold a JSON object")
+    return found
+
+
+def pick(kind: type[T], source: dict[str, Any], renamed: dict[str, str], where: str) -> T:
+    """Build a config dataclass from the keys that a checkpoint states, naming those that are missing or impossible."""
+    values = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        name = renamed.get(field.name, field.name)
+        value = source.get(name)
+        if value is not None:
+            if wrong := refuse(field.name, field.type, value):
+                raise CheckpointError(f"{where}: {name} must be {wrong}, is {value!r:.80}")
+            values[field.name] = value
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: {error}".replace(f"{kind.__name__}.__init__() ", "")) from error
+
+
+def refuse(name: str, kind: Any, value: Any) -> str | None:
+    """What a size in a checkpoint must be, where it is not that."""
+    if kind is bool:
+        return None if isinstance(value, bool) else "true or false"
+    low, high = int(name not in MAY_BE_ZERO), MOST_LAYERS if name in ("n_layer", "lstm") else MOST
+    if kind is int:
+        whole = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return None if whole else f"a whole number from {low} to {high}"
+    several = isinstance(value, (list, tuple)) and all(refuse(name, int, each) is None for each in value)
+    return None if several else f"whole numbers from {low} to {high}"
+
+
+def read_tensors(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of all weights in one file whose names start with prefix."""
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118  # not a dict
+                    if name.startswith(prefix):
+                        yield name, file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: not a readable safetensors file: {one_line(error)}") from error
+        return
+    for name, tensor in load_pickle(path).items():
+        if name.startswith(prefix):
+            yield name, tensor
+
+
+# Suno's files keep their loss as a numpy scalar. Nothing else beyond tensors and plain containers is unpickled.
+_NUMPY_SCALAR = [
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    np.dtype,
+    *{type(np.dtype(name)) for name in ("float16", "float32", "float64")},
+]
+
+
+def load_pickle(path: Path) -> dict[str, Any]:
+    """A torch file, memory-mapped, that may hold tensors, plain containers and numpy scalars only."""
+    try:
+        with torch.serialization.safe_globals(_NUMPY_SCALAR):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, it is damaged or holds more than weights: {one_line(error)}"
+        ) from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise CheckpointError(f"{path}: not a readable torch file: {one_line(error)}") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: must hold a dict, holds {type(found).__name__}")
+    return found
+
+
+def one_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -1,0 +1,297 @@
+"""Whatever a user brings, by mistake or malice, is answered by one line that names it: never a traceback, never code run.
+
+Hypothesis makes the inputs: damaged files, tables of any types, texts of any characters, configs of any shape.
+"""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pipeline import Bark
+from pipeline.bark.text import SegmentLimits
+from pipeline.bark.voice import HistoryPrompt, load_voice, read_npz
+from pipeline.config import load_config, parse
+from pipeline.errors import ConfigError, RowError
+from pipeline.flow.segments import segments_of
+from pipeline.manifest import Manifest
+from pipeline.model.checkpoint import Checkpoint
+
+CASES = settings(
+    max_examples=int(os.environ.get("CASES", "60")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def answer(name: str | Path, what: Callable[[], Any]) -> str | None:
+    """The one line that refuses it, which names it; None where it was taken. Anything else fails the test."""
+    try:
+        what()
+    except (ConfigError, RowError) as error:
+        message = str(error)
+        assert str(name) in message and "\n" not in message and len(message) < 1500, message
+        return message
+    return None
+
+
+def damage(content: bytes, at: float, with_bytes: bytes, cut: bool) -> bytes:
+    """Cut off at a place, or with other bytes there."""
+    place = int(at * len(content))
+    return content[:place] if cut else content[:place] + with_bytes + content[place + len(with_bytes) :]
+
+
+DAMAGE = st.tuples(st.floats(0, 0.9999), st.binary(min_size=1, max_size=40), st.booleans())
+
+
+def whole_manifest(kind: str) -> bytes:
+    table = pa.table({"id": [f"r{i}" for i in range(50)], "text": [f"Text {i}, grüße." for i in range(50)]})
+    buffer = io.BytesIO()
+    if kind == "parquet":
+        pq.write_table(table, buffer, row_group_size=7)
+    elif kind == "csv":
+        pa.csv.write_csv(table, buffer)
+    else:
+        buffer.write("\n".join(json.dumps(row) for row in table.to_pylist()).encode())
+    return buffer.getvalue()
+
+
+@CASES
+@given(kind=st.sampled_from(["parquet", "csv", "jsonl"]), damaged=DAMAGE)
+def test_damaged_manifests(kind: str, damaged: tuple[float, bytes, bool], tmp_path: Path) -> None:
+    path = tmp_path / f"night.{kind}"
+    path.write_bytes(damage(whole_manifest(kind), *damaged))
+    answer("night", lambda: Manifest(str(path)).check())
+
+
+@CASES
+@given(content=st.binary(max_size=300), kind=st.sampled_from(["parquet", "csv", "jsonl", "json"]))
+def test_files_of_anything(content: bytes, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"anything.{kind}"
+    path.write_bytes(content)
+    answer("anything", lambda: Manifest(str(path)).check())
+
+
+VALUES: dict[pa.DataType, Any] = {
+    pa.string(): st.text(max_size=20),
+    pa.large_string(): st.text(max_size=20),
+    pa.binary(): st.binary(max_size=20),
+    pa.int8(): st.integers(-128, 127),
+    pa.uint64(): st.integers(0, 2**64 - 1),
+    pa.float32(): st.floats(width=32),
+    pa.bool_(): st.booleans(),
+    pa.date32(): st.dates(),
+    pa.list_(pa.string()): st.lists(st.text(max_size=5), max_size=3),
+    pa.struct([("a", pa.int32())]): st.fixed_dictionaries({"a": st.integers(0, 9)}),
+    pa.decimal128(10, 2): st.decimals(-100, 100, places=2),
+    pa.null(): st.none(),
+}
+NAMES = st.sampled_from(
+    ["id", "text", "voice", "seed", "top_k", "top_p", "language", "audio", "Id", "", "my column", "a/b"]
+)
+
+
+@st.composite
+def tables(draw: Any) -> pa.Table:
+    size = draw(st.integers(0, 5))
+    columns = [(n, draw(st.sampled_from(list(VALUES)))) for n in ["id", "text", *draw(st.lists(NAMES, max_size=4))]]
+    arrays = [
+        pa.array(draw(st.lists(st.none() | VALUES[kind], min_size=size, max_size=size)), type=kind)
+        for _, kind in columns
+    ]
+    return pa.Table.from_arrays(arrays, names=[name for name, _ in columns])
+
+
+@CASES
+@given(table=tables())
+def test_tables_of_any_types(table: pa.Table, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(table, path)
+    answer("table.parquet", lambda: Manifest(str(path)).check())
+
+
+@CASES
+@given(
+    text=st.text(max_size=400) | st.text("\u200b\u200d\u202e\ufeff \t\n\x00\x07\u0301\U0001f600", max_size=80),
+    row_id=st.text(max_size=40) | st.sampled_from(["../../etc/passwd", "a/b", "..", "a\nb", "C:\\x", "\x00", "con"]),
+    voice=st.none() | st.text(max_size=30) | st.sampled_from(["/etc/passwd", "../x.npz", "http://127.0.0.1:9/v.npz"]),
+    seed=st.none() | st.integers(-(2**63), 2**63 - 1),
+    own=st.fixed_dictionaries(
+        {}, optional={"top_p": st.floats(), "top_k": st.integers(), "semantic_temperature": st.floats()}
+    ),
+    language=st.none() | st.text(max_size=8),
+)
+def test_rows_of_anything(
+    bark: Bark, text: str, row_id: str, voice: str | None, seed: int | None, own: dict[str, Any], language: str | None
+) -> None:
+    config = parse({"model": "m", "manifest": "m", "output": "o"}, "here")
+    row = {"id": row_id, "text": text, "voice": voice, "seed": seed, "language": language} | own
+    for segment, part in segments_of(0, row, config, bark.encoder):
+        if segment.get("error_kind"):
+            assert segment["error_message"] and "\n" not in segment["error_message"]
+        else:
+            answer("text", lambda part=part: bark.encoder.encode(part))
+    if voice:
+        answer("voice", lambda: load_voice(voice, bark.checkpoint.folder))
+
+
+@pytest.mark.parametrize(
+    "text", ["word " * 40_000, "x" * 10_000_000, "\u200b" * 1_000_000], ids=["words", "one word", "zero width"]
+)
+def test_texts_of_megabytes(bark: Bark, text: str) -> None:
+    try:
+        segments = bark.encoder.split(text, SegmentLimits(max_tokens=200))
+    except RowError as error:
+        assert len(str(error)) < 300
+    else:
+        assert len(segments) > 1000
+
+
+KEYS = st.sampled_from(
+    ["model", "manifest", "output", "seed", "limit", "sampling", "pools", "audio", "segments", "modle"]
+)
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
+NESTED = st.recursive(PLAIN, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3))
+POOL = st.dictionaries(
+    st.sampled_from(["actors", "num_gpus", "num_cpus", "slots", "device", "threads"]), NESTED, max_size=3
+)
+
+
+@CASES
+@given(values=st.dictionaries(KEYS, NESTED | st.fixed_dictionaries({"semantic": POOL}), max_size=6))
+@example(values={"pools": {"semantic": {"num_cpus": float("nan")}}})
+def test_configs_of_any_shape(values: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"model": "m", "manifest": "x.parquet", "output": "out"} | values), encoding="utf-8")
+    answer("run.yaml", lambda: load_config(path))
+
+
+@CASES
+@given(text=st.text(max_size=200) | st.text("a: {}[]&*!|>-\n'\"", max_size=60))
+@example(text="a: &a [x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b]\nmodel: &d [*c,*c,*c,*c]\noutput: [*d,*d,*d,*d]")
+@example(text="model: !!python/object/apply:os.system ['touch owned']")
+def test_configs_of_any_text(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    answer("run.yaml", lambda: load_config(path))
+
+
+def voice_bytes() -> bytes:
+    buffer = io.BytesIO()
+    coarse = np.zeros((2, 60), np.int64)
+    np.savez(buffer, semantic_prompt=np.arange(40), coarse_prompt=coarse, fine_prompt=np.zeros((8, 60), np.int64))
+    return buffer.getvalue()
+
+
+@CASES
+@given(damaged=DAMAGE)
+def test_damaged_voices(damaged: tuple[float, bytes, bool]) -> None:
+    answer("mine.npz", lambda: read_npz(damage(voice_bytes(), *damaged), "mine.npz"))
+
+
+SHAPES = st.lists(st.integers(0, 9), max_size=3).map(tuple)
+KINDS = st.sampled_from([np.int64, np.uint16, np.float32, np.bool_, np.complex64, "U3", "M8[s]"])
+
+
+@CASES
+@given(shapes=st.tuples(SHAPES, SHAPES, SHAPES), kind=KINDS, value=st.sampled_from([0, 1]))
+def test_voices_of_any_arrays(shapes: tuple[Any, Any, Any], kind: Any, value: int) -> None:
+    arrays = [np.full(shape, value).astype(kind) for shape in shapes]
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(zip(("semantic_prompt", "coarse_prompt", "fine_prompt"), arrays, strict=True)))
+    answer("mine.npz", lambda: read_npz(buffer.getvalue(), "mine.npz"))
+
+
+class Bomb:
+    """Unpickled, it would make a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return Path.mkdir, (self.folder,)
+
+
+def test_voices_that_would_harm(tmp_path: Path) -> None:
+    objects, bomb = io.BytesIO(), io.BytesIO()
+    np.savez(objects, semantic_prompt=np.array([Bomb(tmp_path / "owned")], dtype=object))
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("semantic_prompt", "coarse_prompt", "fine_prompt"):
+            archive.writestr(f"{name}.npy", b"\0" * 50_000_000)
+    assert answer("o.npz", lambda: read_npz(objects.getvalue(), "o.npz"))
+    assert "unpacks to more than 16 MiB" in (answer("b.npz", lambda: read_npz(bomb.getvalue(), "b.npz")) or "")
+    header = b"\x93NUMPY\x01\x00v\x00{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999,), }"
+    with zipfile.ZipFile(huge := io.BytesIO(), "w") as archive:
+        for name in ("semantic_prompt", "coarse_prompt", "fine_prompt"):
+            archive.writestr(f"{name}.npy", header.ljust(127) + b"\n")
+    assert answer("h.npz", lambda: read_npz(huge.getvalue(), "h.npz"))
+    assert not (tmp_path / "owned").exists()
+    assert isinstance(read_npz(voice_bytes(), "good"), HistoryPrompt)
+
+
+def with_changed(folder: Path, name: str, content: bytes, to: Path) -> Path:
+    """A checkpoint whose other files are links to the first one's."""
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir()
+    for path in folder.iterdir():
+        if path.is_file() and path.name != name:
+            (to / path.name).symlink_to(path)
+    (to / name).write_bytes(content)
+    return to
+
+
+@settings(CASES)
+@given(damaged=DAMAGE, which=st.integers(0, 99), layout=st.sampled_from(["hf", "suno"]))
+def test_damaged_checkpoints(
+    tiny: Path, tiny_suno: Path, layout: str, which: int, damaged: tuple[float, bytes, bool], tmp_path: Path
+) -> None:
+    folder = tiny if layout == "hf" else tiny_suno
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("tokenizer"))
+    name = names[which % len(names)]
+    at, with_bytes, cut = damaged
+    at = at if cut else at / 50  # where names and shapes are: other numbers are no damage that can be seen
+    broken = with_changed(folder, name, damage((folder / name).read_bytes(), at, with_bytes, cut), tmp_path / "broken")
+    answer("broken", lambda: Checkpoint(broken).check())
+
+
+@settings(CASES)
+@given(
+    part=st.sampled_from(["semantic_config", "coarse_acoustics_config", "fine_acoustics_config", "codec_config"]),
+    data=st.data(),
+)
+def test_checkpoints_whose_config_is_wrong(tiny: Path, part: str, data: st.DataObject, tmp_path: Path) -> None:
+    config = json.loads((tiny / "config.json").read_text())
+    key = data.draw(st.sampled_from(sorted(config[part])))
+    config[part][key] = data.draw(
+        st.none() | st.integers(-5, 5000) | st.text(max_size=5) | st.lists(st.integers(0, 9), max_size=4)
+    )
+    broken = with_changed(tiny, "config.json", json.dumps(config).encode(), tmp_path / "broken")
+    answer("broken", lambda: Checkpoint(broken).check())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_checkpoints_that_would_run_code(tiny_suno: Path, tmp_path: Path, zipped: bool) -> None:
+    content, bomb = io.BytesIO(), {"model": Bomb(tmp_path / "owned"), "model_args": {}}
+    torch.save(bomb, content) if zipped else content.write(pickle.dumps(bomb))
+    broken = with_changed(
+        tiny_suno,
+        "text.pt" if (tiny_suno / "text.pt").exists() else "text_2.pt",
+        content.getvalue(),
+        tmp_path / "broken",
+    )
+    assert answer("broken", lambda: Checkpoint(broken).check())
+    assert not (tmp_path / "owned").exists()
