@@ -38,8 +38,8 @@ OUTPUTS: dict[str, Any] = {
 class Stub:
     """A stage that answers at once, always the same."""
 
-    def __init__(self, name: str):
-        self.output = OUTPUTS[name]
+    def __init__(self, output: Any):
+        self.output = output
         self.waiting: list[Done] = []
         self.rows = 0
 
@@ -58,8 +58,8 @@ class Stub:
         return Stats(self.rows, self.rows, self.rows)
 
 
-def stubbed(actor: type) -> type:
-    return type(actor.__name__, (actor,), {"make_stage": lambda self: Stub(self.stage_name)})
+def stubbed(actor: type, outputs: dict[str, Any] = OUTPUTS) -> type:
+    return type(actor.__name__, (actor,), {"make_stage": lambda self: Stub(outputs[self.stage_name])})
 
 
 class Memory(threading.Thread):

@@ -122,7 +122,7 @@ def say(
     import secrets
 
     from pipeline.bark.synthesize import Bark
-    from pipeline.shards.audio import SUBTYPES, encode
+    from pipeline.shards.audio import SUBTYPES, encode, to_int16
 
     audio_format = output.suffix.lower().removeprefix(".")
     if audio_format not in SUBTYPES:
@@ -131,7 +131,7 @@ def say(
         raise ConfigError(f"{output}: its folder does not exist")
     seed = secrets.randbits(32) if seed is None else seed
     samples = Bark.load(model, device=device, tokenizer=tokenizer).say(text, voice=voice, seed=seed)
-    output.write_bytes(encode(samples, audio_format))
+    output.write_bytes(encode(to_int16(samples), audio_format))
     print(f"{output}: {samples.size / 24_000:.2f} s, seed {seed}")
 
 

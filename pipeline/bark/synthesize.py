@@ -204,7 +204,7 @@ def segment_seed(seed: int, segment: int) -> int:
 
 
 def join(clips: Sequence[np.ndarray], pause_s: float) -> np.ndarray:
-    """Clips one after another with silence between them -> (N,) float32."""
-    pause = np.zeros(round(pause_s * spec.SAMPLE_RATE), np.float32)
+    """Clips one after another with silence between them -> (N,) of the clips' type."""
+    pause = np.zeros(round(pause_s * spec.SAMPLE_RATE), clips[0].dtype if clips else np.float32)
     parts = [part for clip in clips for part in (pause, clip)][1:]
     return np.concatenate(parts) if parts else pause[:0]

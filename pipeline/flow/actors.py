@@ -26,12 +26,13 @@ from pipeline.flow.worker import Worker
 from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.hub import resolve
 from pipeline.schema import EDGE, RECEIPT
+from pipeline.shards.audio import Clip
 from pipeline.shards.plan import Plan, read_shard
 from pipeline.shards.storage import Store
 from pipeline.shards.writer import write_shard
 
 REPORT_EVERY_S = 1.0
-Made = tuple[Segment, Any]  # a segment, and its samples where the stage is the last one
+Made = tuple[Segment, Any]  # a segment, and its Clip where the stage is the last one
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,8 @@ class Decode(PoolActor):
 
     async def through(self, segment: Segment) -> Made:
         utterance = utterance_of(segment | {"voice": None}, self.checkpoint.folder)
-        return segment, await self.worker.run(utterance, unpack(segment, "fine"))
+        made = await self.worker.run(utterance, unpack(segment, "fine"))
+        return segment, made if isinstance(made, RowError) else Clip.of(made)
 
     async def finish(self, shard: int, made: list[Made]) -> pa.Table:
         return await asyncio.to_thread(self._write, shard, made)
@@ -196,6 +198,7 @@ class Decode(PoolActor):
         config, plan = self.setup.config, self.setup.plan
         by_row = groupby(made, key=lambda each: each[0]["row"])
         outcomes = [outcome(list(segments), config.segments.pause_s) for _, segments in by_row]
+        made.clear()  # the rows hold joined copies
         rows = read_shard(self.store, plan, shard)
         how = (config.audio.format, self.setup.model, plan.generation)
         commit, stood = write_shard(self.store, shard, rows, outcomes, *how)

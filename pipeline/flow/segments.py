@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import spec
 from pipeline.bark.stage import MAX_SEED, Sampling, Utterance
 from pipeline.bark.synthesize import join, segment_seed
 from pipeline.bark.text import SegmentLimits, TextEncoder
@@ -14,8 +15,10 @@ from pipeline.config import RunConfig
 from pipeline.engine.noise import make_key
 from pipeline.errors import ConfigError, RowError
 from pipeline.schema import SAMPLING_COLUMNS
+from pipeline.shards.audio import Clip
 from pipeline.shards.writer import Failed, Spoken
 
+MAX_ROW_SAMPLES = 12 * 3600 * spec.SAMPLE_RATE  # a WAV of them stays below the 2 GiB of one value in Arrow
 CODEBOOKS = {"semantic": 1, "coarse": 2, "fine": 8}  # rows of `codes` after each stage
 
 Segment = dict[str, Any]  # one schema.SEGMENT
@@ -78,18 +81,23 @@ def unpack(segment: Segment, stage: str) -> np.ndarray:
 
 
 def outcome(segments: list[tuple[Segment, Any]], pause_s: float) -> Spoken | Failed:
-    """A row from all its segments, each with its samples or a RowError: one failed segment fails the row."""
+    """A row from all its segments, each with its Clip or a RowError: one failed segment fails the row."""
     first = segments[0][0]
-    for segment, samples in segments:
+    for segment, clip in segments:
         if segment.get("error_kind"):
             error = RowError(segment["error_kind"], segment["error_message"])
             return Failed(first.get("seed"), segment["error_stage"], error)
-        if isinstance(samples, RowError):
-            return Failed(first["seed"], "decode", samples)
+        if isinstance(clip, RowError):
+            return Failed(first["seed"], "decode", clip)
+    clips: list[Clip] = [clip for _, clip in segments]
+    if (num_samples := sum(clip.samples.size for clip in clips)) > MAX_ROW_SAMPLES:
+        message = f"{num_samples / spec.SAMPLE_RATE / 3600:.1f} hours in one row, at most 12; split the text into rows"
+        return Failed(first["seed"], "decode", RowError("too_long", message))
     stops = {segment["stop"] for segment, _ in segments}
     frames = [unpack(segment, "fine").shape[1] for segment, _ in segments]
     return Spoken(
-        samples=join([samples for _, samples in segments], pause_s),
+        samples=join([clip.samples for clip in clips], pause_s),
+        peak=max(clip.peak for clip in clips),
         seed=first["seed"],
         sampling=first["sampling"],
         num_segments=len(segments),

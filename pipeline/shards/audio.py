@@ -1,6 +1,7 @@
 """Samples to file bytes. int16 is made here: libsndfile rounds floats differently for WAV and FLAC."""
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 import soundfile
@@ -10,15 +11,31 @@ from pipeline import spec
 SUBTYPES = {"flac": "PCM_16", "wav": "PCM_16", "mp3": "MPEG_LAYER_III"}
 
 
+BLOCK = 1 << 20  # samples converted at a time: a row may be hours long
+
+
 def to_int16(samples: np.ndarray) -> np.ndarray:
     """(N,) float32 -> (N,) int16: limited to -1..1, rounded to the nearest step."""
-    return np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
+    out = np.empty(samples.size, np.int16)
+    for at in range(0, samples.size, BLOCK):
+        out[at : at + BLOCK] = np.rint(np.clip(samples[at : at + BLOCK], -1.0, 1.0) * 32767.0)
+    return out
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One pass as it is kept, at half the memory of what the codec made: (N,) int16 and the largest |sample| before."""
+
+    samples: np.ndarray
+    peak: float
+
+    @classmethod
+    def of(cls, samples: np.ndarray) -> "Clip":
+        return cls(to_int16(samples), float(np.abs(samples).max(initial=0.0)))
 
 
 def encode(samples: np.ndarray, audio_format: str) -> bytes:
-    """(N,) float32 samples at 24 kHz -> a whole file; the same samples give the same bytes (flac, wav, mp3)."""
+    """(N,) int16 samples at 24 kHz -> a whole file; the same samples give the same bytes (flac, wav, mp3)."""
     buffer = io.BytesIO()  # always memory: an encoder that fails on a real file leaves half of it
-    soundfile.write(
-        buffer, to_int16(samples), spec.SAMPLE_RATE, format=audio_format.upper(), subtype=SUBTYPES[audio_format]
-    )
+    soundfile.write(buffer, samples, spec.SAMPLE_RATE, format=audio_format.upper(), subtype=SUBTYPES[audio_format])
     return buffer.getvalue()

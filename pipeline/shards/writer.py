@@ -11,6 +11,7 @@ not written again.
 import hashlib
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,12 +26,15 @@ from pipeline.shards.audio import encode
 from pipeline.shards.plan import part_name
 from pipeline.shards.storage import Store
 
+MAX_GROUP_ROWS, MAX_GROUP_BYTES = 1000, 2**30
+
 
 @dataclass(frozen=True)
 class Spoken:
-    """A row that became speech: its joined samples (N,) float32 and what the output tells about them."""
+    """A row that became speech: its joined samples (N,) int16 and what the output tells about them."""
 
     samples: np.ndarray
+    peak: float  # largest |sample| before it was limited to 1
     seed: int
     sampling: dict[str, Any]
     num_segments: int
@@ -125,7 +129,7 @@ def data_row(row: dict[str, Any], spoken: Spoken, audio_format: str, model: dict
         "num_coarse_tokens": spoken.num_frames * spec.NUM_COARSE_CODEBOOKS,
         "num_frames": spoken.num_frames,
         "stop": spoken.stop,
-        "peak": float(np.abs(spoken.samples).max(initial=0.0)),
+        "peak": spoken.peak,
         "ai_generated": True,
     }
     return row | spoken.sampling | made | model
@@ -142,9 +146,26 @@ def put_rows(store: Store, name: str, rows: list[dict[str, Any]], schema: pa.Sch
     if not rows:
         return None
     buffer = io.BytesIO()
-    table = pa.Table.from_pylist(rows, schema=schema)
-    # the page index lets viewers read single rows
-    pq.write_table(table, buffer, compression="zstd", write_page_index=True, row_group_size=1024)
+    # The page index lets viewers read single rows. Least and largest clip would be three copies in memory.
+    how: dict[str, Any] = {"compression": "zstd", "write_page_index": True}
+    how["write_statistics"] = [field.name for field in schema if not pa.types.is_nested(field.type)]
+    with pq.ParquetWriter(buffer, schema, **how) as writer:
+        for group in row_groups(rows):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
     content = buffer.getvalue()
     store.put(name, content)
     return File(len(content), hashlib.sha256(content).hexdigest())
+
+
+def row_groups(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """At most 1000 rows and, but for a single row, 1 GiB of audio: Arrow's arrays of bytes end at 2 GiB."""
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        more = len(row["audio"]["bytes"]) if "audio" in row else 0
+        if group and (len(group) == MAX_GROUP_ROWS or size + more > MAX_GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += more
+    yield group

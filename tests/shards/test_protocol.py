@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pipeline.errors import RowError
 from pipeline.flow.planning import failed_rows
+from pipeline.shards.audio import to_int16
 from pipeline.shards.plan import Plan, open_plans, planned_shards, read_shard, write_plan
 from pipeline.shards.reader import commits, committed_shards, rows, standing
 from pipeline.shards.storage import Store
@@ -82,7 +83,9 @@ class Protocol(RuleBasedStateMachine):
             return Failed(index, "text", RowError("empty_text", "no words"))
         samples = np.sin(np.arange(320 + index) / (9 + generation), dtype=np.float32)
         sampling = dict.fromkeys(("semantic_temperature", "coarse_temperature", "fine_temperature"), 0.5)
-        return Spoken(samples, index, sampling, num_segments=1, num_semantic_tokens=1, num_frames=1, stop="eos")
+        return Spoken(
+            to_int16(samples), 0.5, index, sampling, num_segments=1, num_semantic_tokens=1, num_frames=1, stop="eos"
+        )
 
     @precondition(lambda self: not self.plans)
     @rule(death=DEATHS)

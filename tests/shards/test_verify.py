@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import ConfigError, RowError
+from pipeline.shards.audio import to_int16
 from pipeline.shards.plan import Plan, read_shard, write_plan
 from pipeline.shards.storage import Store
 from pipeline.shards.verify import failure_kinds, status, verify
@@ -20,7 +21,9 @@ MODEL = {"model": "m", "model_revision": "r", "generator": "g"}
 def spoken(seed: int) -> Spoken:
     samples = np.sin(np.arange(960) / 9, dtype=np.float32)
     sampling = {"semantic_temperature": 0.7, "coarse_temperature": 0.7, "fine_temperature": 0.5}
-    return Spoken(samples, seed, sampling, num_segments=1, num_semantic_tokens=2, num_frames=3, stop="eos")
+    return Spoken(
+        to_int16(samples), 0.5, seed, sampling, num_segments=1, num_semantic_tokens=2, num_frames=3, stop="eos"
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+"""Memory under load: hours of speech through the real flow with stages that compute nothing.
+
+    python -m benchmarks.soak text 8          one text that is 8 hours long when spoken, as one row
+    python -m benchmarks.soak manifest 4      a manifest of 4 GB on disk, of texts of 100 kB; only its head is spoken
+    python -m benchmarks.soak voices 20000    rows with as many different voices
+
+Prints the peak of the driver, of the largest actor and of the object store; the last line is JSON.
+"""
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.rows import OUTPUTS, stubbed
+from pipeline import spec
+from pipeline.bark.voice import HistoryPrompt
+from pipeline.config import parse
+from pipeline.flow import pools
+from pipeline.flow.actors import POOLS
+from pipeline.flow.planning import absolute
+from pipeline.flow.run import run
+from pipeline.manifest import Manifest
+from pipeline.model.noise import make_noise_model
+
+PASS_S = 10  # of speech in one Bark pass
+SENTENCE = "This is a sentence of a usual length, as books have them by the thousand, and it goes on to here. "
+
+
+class Peaks(threading.Thread):
+    """Largest resident sizes by kind of process, in MiB, sampled five times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.mib: dict[str, float] = {}
+        self.before = psutil.disk_usage("/dev/shm").used
+
+    def note(self, name: str, used: float) -> None:
+        self.mib[name] = max(self.mib.get(name, 0), round(used / 2**20))
+
+    def run(self) -> None:
+        driver = psutil.Process()
+        while True:
+            self.note("driver", driver.memory_info().rss)
+            self.note("object store", psutil.disk_usage("/dev/shm").used - self.before)
+            for each in driver.children(recursive=True):
+                try:
+                    name, used = each.name(), each.memory_info()
+                except psutil.Error:
+                    continue
+                if name.startswith("ray::MapWorker"):
+                    self.note("largest actor", used.rss - used.shared)
+            time.sleep(0.2)
+
+
+def ten_seconds() -> dict[str, Any]:
+    """What the stages give for one pass."""
+    frames = PASS_S * spec.COARSE_RATE_HZ
+    noise = np.random.default_rng(0).normal(0, 0.1, frames * spec.SAMPLES_PER_FRAME).astype(np.float32)
+    codes = {"coarse": np.zeros((2, frames), np.int64), "fine": np.zeros((8, frames), np.int64)}
+    return OUTPUTS | codes | {"decode": noise}
+
+
+def long_text(hours: float, folder: Path) -> tuple[dict[str, Any], Any]:
+    passes = round(hours * 3600 / PASS_S)
+    return {"segments": {"max_tokens": 200, "pause_s": 0.0}}, pa.table({"id": ["book"], "text": [SENTENCE * passes]})
+
+
+def many_voices(count: float, folder: Path) -> tuple[dict[str, Any], Any]:
+    coarse, fine = np.zeros((2, 450), np.int64), np.zeros((8, 450), np.int64)
+    HistoryPrompt(np.zeros(300, np.int64), coarse, fine).save(folder / "voice.npz")
+    names = [str(folder / f"voice-{i}.npz") for i in range(int(count))]
+    for name in names:
+        Path(name).symlink_to(folder / "voice.npz")
+    table = pa.table({"id": [str(i) for i in range(len(names))], "text": ["Hello."] * len(names), "voice": names})
+    return {"rows_per_shard": 256}, table
+
+
+def large_manifest(gigabytes: float, path: Path) -> None:
+    """Texts that don't compress, 100 kB each."""
+    dice = np.random.default_rng(0)
+    schema = pa.schema([("id", pa.string()), ("text", pa.string())])
+    with pq.ParquetWriter(path, schema, compression="none") as writer:
+        for part in range(round(gigabytes * 1e9 / 1e7)):
+            texts = [dice.integers(97, 123, 100_000, np.uint8).tobytes().decode() for _ in range(100)]
+            writer.write_table(pa.table({"id": [f"{part}-{i}" for i in range(100)], "text": texts}, schema=schema))
+
+
+def main() -> None:
+    what, size = sys.argv[1], float(sys.argv[2])
+    outputs = ten_seconds() if what == "text" else OUTPUTS
+    pools.POOLS = {name: stubbed(actor, outputs) for name, actor in POOLS.items()}
+    with tempfile.TemporaryDirectory(prefix="barkery-soak-") as name:
+        folder = Path(name)
+        values: dict[str, Any] = {"model": str(make_noise_model(folder / "model")), "output": str(folder / "out")}
+        values |= {"manifest": str(folder / "rows.parquet"), "segments": {"max_tokens": 200}}
+        values["pools"] = {stage: {"num_cpus": 0.4} for stage in OUTPUTS}
+        peaks = Peaks()
+        if what == "manifest":
+            large_manifest(size, folder / "rows.parquet")
+            peaks.start()
+            start = time.perf_counter()
+            rows = Manifest(absolute(parse(values, "soak")).manifest).check()
+            print(f"{rows:,} rows checked")
+        else:
+            more, table = (long_text if what == "text" else many_voices)(size, folder)
+            pq.write_table(table, folder / "rows.parquet")
+            peaks.start()
+            start = time.perf_counter()
+            print(run(parse(values | more, "soak")))
+        seconds = round(time.perf_counter() - start)
+    print(json.dumps({"soak": what, "size": size, "seconds": seconds, "peak_mib": peaks.mib}))
+
+
+if __name__ == "__main__":
+    main()
