@@ -4,7 +4,9 @@ Speaks the held-out sentences with every voice of the checkpoint, and without a 
 default sampling; seeds are fixed. Word error rate is by pocketsphinx (`pip install pocketsphinx scipy`), whose own
 errors are in it: flite, the teacher, is heard with 8 to 17 % on such sentences (training/README.md).
 
-    python benchmarks/intelligibility.py CHECKPOINT [sentences a voice] [--wav FOLDER]
+    python benchmarks/intelligibility.py CHECKPOINT [sentences a voice] [--wav FOLDER] [--state STATE]
+
+--state, the folder that training kept, adds flite as it comes and what the codec makes of flite (needs flite).
 """
 
 import argparse
@@ -85,8 +87,14 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("count", type=int, nargs="?", default=60)
     parser.add_argument("--wav", type=Path)
+    parser.add_argument("--state", type=Path)
     args = parser.parse_args()
     texts = (ROOT / "training" / "heldout.txt").read_text().splitlines()[:: max(1, 60 // args.count)]
+    if args.state:
+        from listen import resynthesis
+
+        for voice, rates in resynthesis(args.state, texts):
+            print(json.dumps({"voice": voice, "word_error_rates": rates}), flush=True)
     bark = Bark.load(args.checkpoint, device="cpu")
     voices = sorted(path.stem for path in (args.checkpoint / "voices").glob("*.npz"))
     for voice in [*voices, None]:

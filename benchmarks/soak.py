@@ -1,7 +1,7 @@
 """Memory under load: hours of speech through the real flow with stages that compute nothing.
 
     python -m benchmarks.soak text 8          one text that is 8 hours long when spoken, as one row
-    python -m benchmarks.soak manifest 4      a manifest of 4 GB on disk, of texts of 100 kB; only its head is spoken
+    python -m benchmarks.soak manifest 4      a manifest of 4 GB, of texts of 100 kB: checked and planned, not spoken
     python -m benchmarks.soak voices 20000    rows with as many different voices
 
 Prints the peak of the driver, of the largest actor and of the object store; the last line is JSON.
@@ -26,10 +26,10 @@ from pipeline.bark.voice import HistoryPrompt
 from pipeline.config import parse
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
-from pipeline.flow.planning import absolute
+from pipeline.flow.planning import Model, plan_manifest
 from pipeline.flow.run import run
-from pipeline.manifest import Manifest
 from pipeline.model.noise import make_noise_model
+from pipeline.shards.storage import Store
 
 PASS_S = 10  # of speech in one Bark pass
 SENTENCE = "This is a sentence of a usual length, as books have them by the thousand, and it goes on to here. "
@@ -108,8 +108,9 @@ def main() -> None:
             large_manifest(size, folder / "rows.parquet")
             peaks.start()
             start = time.perf_counter()
-            rows = Manifest(absolute(parse(values, "soak")).manifest).check()
-            print(f"{rows:,} rows checked")
+            config = parse(values, "soak")
+            (plan,) = plan_manifest(config, Store(config.output), Model.check(config))
+            print(f"{plan.num_rows:,} rows planned")
         else:
             more, table = (long_text if what == "text" else many_voices)(size, folder)
             pq.write_table(table, folder / "rows.parquet")

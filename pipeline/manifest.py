@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ConfigError
 from pipeline.schema import OUTPUT_ONLY, ROW_COLUMNS, SAMPLING_COLUMNS
 
-BATCH_ROWS = 4096
+BATCH_ROWS, BATCH_BYTES = 4096, 32 * 2**20
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson", ".json")
 
 
@@ -115,7 +115,9 @@ def read_file(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.Table]:
     """One file's rows in tables of at most 4096."""
     with fs.open(path, "rb") as file:
         if path.lower().endswith(".parquet"):
-            batches = pq.ParquetFile(file).iter_batches(BATCH_ROWS)
+            # without: Arrow fetches the whole file ahead of the reader and holds it
+            whole = pq.ParquetFile(file, pre_buffer=False)
+            batches = whole.iter_batches(rows_at_a_time(whole.metadata))
         elif path.lower().endswith(".csv"):
             known = {name: kind for name, kind in ROW_COLUMNS.items() if pa.types.is_string(kind)}
             convert = pa.csv.ConvertOptions(column_types=known, strings_can_be_null=False)
@@ -126,6 +128,12 @@ def read_file(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.Table]:
             table = pa.Table.from_batches([batch])
             for start in range(0, len(table), BATCH_ROWS):
                 yield table[start : start + BATCH_ROWS]
+
+
+def rows_at_a_time(metadata: pq.FileMetaData) -> int:
+    """4096, or fewer where rows are long."""
+    size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(1, size)))
 
 
 def check_columns(path: str, schema: pa.Schema) -> None:

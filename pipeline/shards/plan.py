@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ConfigError
 from pipeline.shards.storage import Store
 
-SHARDS_PER_FILE = 1000
+SHARDS_PER_FILE = 100  # held in memory while they are written; each shard reads the whole footer
 
 
 @dataclass(frozen=True)
