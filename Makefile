@@ -1,13 +1,16 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off
 
-.PHONY: demo test check voice clean
+.PHONY: demo test faults check voice clean
 
 demo: .venv/installed ## speak the example sentences on this machine
 	@.venv/bin/python -m jobs.demo
 
 test: .venv/installed-dev ## the whole test suite
 	.venv/bin/python -m pytest
+
+faults: .venv/installed-dev ## break real things: processes, machines, storage, disks (a quarter of an hour)
+	.venv/bin/python -m pytest -m faults tests
 
 check: .venv/installed-dev ## format, lint, types
 	.venv/bin/ruff format --check .

@@ -1,10 +1,11 @@
-"""Step 3: the codes. One codebook is heard, and its codes follow from what is said, so that they can be learnt.
+"""Step 3: the codes. Two codebooks are heard, and both follow from what is said, so that they can be learnt.
 
-A frame's code is that of its class: voice x phone x quarter of the phone x the phone next to it on that side. Classes
-(their mean latents) are put into 1024 codes by k-means. Codes of the frames themselves sound a little better, but text
+Codebook 0 is voice x phone x sixth of the phone (738 codes): the semantic tokens tell it by themselves. Codebook 1 adds
+what the phone beside it changes: the mean latents of voice x phone x sixth x phone next to it on that side (20,544
+classes) minus codebook 0's, in 1024 codes by k-means. Codes of the frames themselves sound a little better, but text
 does not tell them: after 1,550 steps the coarse model was still at 3.4 nats and said no words (README).
 
-The last codebook holds all combinations of the noise signs: drawn at random, it makes noise sound like noise. The six
+The last codebook holds all combinations of the noise signs: drawn at random, it makes noise sound like noise. The five
 between are zero.
 
     python training/codebooks.py STATE_DIR        writes STATE_DIR/codebooks.npz and STATE_DIR/codes/*.npy
@@ -22,8 +23,9 @@ import words
 from speak import FRAME_HZ, PHONES, SEMANTIC_HZ
 
 SIZE, BOOKS = 1024, 8
-QUARTERS = 4
-CLASSES = len(vocoder.VOICES) * len(PHONES) * QUARTERS * len(PHONES)
+PARTS = 6  # of a phone
+MONO = len(vocoder.VOICES) * len(PHONES) * PARTS
+SHARPER = 1.1  # words wrong from codes by listen.py: 0.310 of 633, at 1.1 0.283, at 1.2 0.292
 PRIOR_FRAMES = 4  # a rare class leans on its phone's mean by so many frames
 NOISE_FROM = vocoder.LATENT - vocoder.NOISES
 # What one unit of a latent is worth. Cepstra are decibels; 4 for the voice keeps a code from ever mixing voices.
@@ -33,16 +35,17 @@ WEIGHT = np.array(
 
 
 def classes(states: np.ndarray, frames: int, voice: int) -> np.ndarray:
-    """Phone states (n,) at 49.9 Hz -> class of each frame (frames,)."""
+    """Phone states (n,) at 49.9 Hz -> class of each frame (frames,): MONO class x the phone beside it."""
     n, parts = len(states), words.runs(states.astype(np.int64))
-    phone, beside, place = (np.zeros(n, np.int64) for _ in range(3))
+    phone, first, length, before, after = (np.zeros(n, np.int64) for _ in range(5))
     for j, (p, a, b) in enumerate(parts):
-        before, after = (parts[k][0] if 0 <= k < len(parts) else 0 for k in (j - 1, j + 1))
-        part = (np.arange(b - a) + 0.5) / (b - a)
-        phone[a:b], place[a:b] = p, (part * QUARTERS).astype(int)
-        beside[a:b] = np.where(part < 0.5, before, after)
-    at = np.minimum(((np.arange(frames) + 0.5) / FRAME_HZ * SEMANTIC_HZ).astype(int), n - 1)
-    return ((voice * len(PHONES) + phone[at]) * QUARTERS + place[at]) * len(PHONES) + beside[at]
+        phone[a:b], first[a:b], length[a:b] = p, a, b - a
+        before[a:b], after[a:b] = (parts[k][0] if 0 <= k < len(parts) else 0 for k in (j - 1, j + 1))
+    spoken_at = (np.arange(frames) + 0.5) / FRAME_HZ * SEMANTIC_HZ  # in semantic tokens
+    at = np.minimum(spoken_at.astype(int), n - 1)
+    part = ((spoken_at - first[at]) / length[at]).clip(0, 0.999)
+    mono = (voice * len(PHONES) + phone[at]) * PARTS + (part * PARTS).astype(int)
+    return mono * len(PHONES) + np.where(part < 0.5, before[at], after[at])
 
 
 def nearest(points: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
@@ -68,18 +71,28 @@ class Codebooks:
     def __init__(self, path: pathlib.Path):
         held = np.load(path)
         self.mean, self.books = held["mean"], torch.from_numpy(held["books"])
-        self.code_of_class = held["code_of_class"]
+        self.code_of_class = held["code_of_class"]  # (CLASSES,) in codebook 1
 
     def normal(self, latents: np.ndarray) -> torch.Tensor:
         return torch.from_numpy((latents.astype(np.float32) - self.mean) * WEIGHT)
 
-    def decode(self, codes: np.ndarray) -> torch.Tensor:
-        """(8, T) codes -> (T, LATENT) normalised latents: what is heard of the codes, and the noise of the last."""
-        return sum(self.books[q][torch.from_numpy(codes[q].astype(np.int64))] for q in (0, BOOKS - 1))
+    def codes(self, of_class: np.ndarray) -> np.ndarray:
+        """Classes (T,) -> codes (8, T); the last codebook's are left to be drawn."""
+        codes = np.zeros((BOOKS, len(of_class)), np.int16)
+        codes[0], codes[1] = of_class // len(PHONES), self.code_of_class[of_class]
+        return codes
 
-    def noisy(self, codes: np.ndarray) -> np.ndarray:
-        """The same codes with the last codebook drawn at random, as the fine stage will."""
-        return np.concatenate([codes[:-1], np.random.randint(0, SIZE, (1, codes.shape[1]))])
+    def decode(self, codes: np.ndarray) -> torch.Tensor:
+        """(8, T) codes -> (T, LATENT) normalised latents: what is heard of the codes, without noise signs."""
+        return sum(self.books[q][torch.from_numpy(codes[q].astype(np.int64))] for q in (0, 1))
+
+    def sharpened(self) -> torch.Tensor:
+        """The codebooks as they ship: means are duller than any frame that they are means of, so the cepstra (but
+        loudness) are spread SHARPER times as far. Linear, so that sums of codes are, too."""
+        books, dull = self.books.clone(), torch.arange(1, vocoder.CEPSTRA)
+        books[:2, :, dull] *= SHARPER
+        books[0, :, dull] += (SHARPER - 1) * torch.from_numpy(self.mean * WEIGHT)[dull]
+        return books
 
 
 def utterances(shard: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -94,28 +107,27 @@ def utterances(shard: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def fit(shards: list[pathlib.Path], path: pathlib.Path) -> None:
-    total, count = np.zeros((CLASSES, vocoder.LATENT)), np.zeros(CLASSES)
+    total, count = np.zeros((MONO * len(PHONES), vocoder.LATENT)), np.zeros(MONO * len(PHONES))
     for shard in shards:
         for latents, of_class in utterances(shard):
             np.add.at(total, of_class, latents)
             np.add.at(count, of_class, 1)
+    heard = np.arange(vocoder.LATENT) < NOISE_FROM
     mean = (total.sum(0) / count.sum() * (np.arange(vocoder.LATENT) < vocoder.CEPSTRA)).astype(np.float32)
-    by_phone = (
-        total.reshape(-1, len(PHONES), vocoder.LATENT).sum(1)
-        / np.maximum(count.reshape(-1, len(PHONES)).sum(1), 1)[:, None]
-    )
-    means = (total + PRIOR_FRAMES * by_phone.repeat(len(PHONES), 0)) / (count + PRIOR_FRAMES)[:, None]
-    points = torch.from_numpy(((means - mean) * WEIGHT).astype(np.float32)) * (
-        torch.arange(vocoder.LATENT) < NOISE_FROM
-    )
+    mono_count = count.reshape(MONO, -1).sum(1)
+    mono = total.reshape(MONO, len(PHONES), -1).sum(1) / np.maximum(mono_count, 1)[:, None]
+    by_mono = mono.repeat(len(PHONES), 0)
+    more = (total + PRIOR_FRAMES * by_mono) / (count + PRIOR_FRAMES)[:, None] - by_mono
+    points = torch.from_numpy((more * WEIGHT * heard).astype(np.float32))
     weight = np.sqrt(count) / np.sqrt(count).sum()
-    heard = k_means(points[np.random.default_rng(0).choice(CLASSES, 60_000, p=weight)], SIZE)
+    beside = k_means(points[np.random.default_rng(0).choice(len(count), 60_000, p=weight)], SIZE)
     books = torch.zeros(BOOKS, SIZE, vocoder.LATENT)
-    books[0] = heard
+    books[0, :MONO] = torch.from_numpy((mono - mean) * WEIGHT * heard * (mono_count > 0)[:, None])
+    books[1] = beside
     signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=vocoder.NOISES)))  # (16, NOISES)
     books[-1, :, NOISE_FROM:] = signs.repeat(SIZE // len(signs), 1)
-    np.savez(path, mean=mean, books=books.numpy(), code_of_class=nearest(points, heard).numpy().astype(np.int16))
-    print(f"{(count > 0).sum()} of {CLASSES} classes are heard, in {SIZE} codes", flush=True)
+    np.savez(path, mean=mean, books=books.numpy(), code_of_class=nearest(points, beside).numpy().astype(np.int16))
+    print(f"{(count > 0).sum()} classes are heard, in {(mono_count > 0).sum()} x {SIZE} codes", flush=True)
 
 
 def main(state: pathlib.Path) -> None:
@@ -128,9 +140,7 @@ def main(state: pathlib.Path) -> None:
     for shard in shards:
         if not (state / "codes" / f"{shard.stem}.npy").exists():
             of_class = np.concatenate([each for _, each in utterances(shard)])
-            codes = np.zeros((BOOKS, len(of_class)), np.int16)
-            codes[0] = books.code_of_class[of_class]
-            np.save(state / "codes" / f"{shard.stem}.npy", codes)
+            np.save(state / "codes" / f"{shard.stem}.npy", books.codes(of_class))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def codec_tensors(state: pathlib.Path) -> dict[str, torch.Tensor]:
             "weight_v", "parametrizations.weight.original1"
         )
         out["codec_model." + name] = weight.half().contiguous()
-    for q, book in enumerate(Codebooks(state / "codebooks.npz").books):
+    for q, book in enumerate(Codebooks(state / "codebooks.npz").sharpened()):
         out[f"codec_model.quantizer.layers.{q}.codebook.embed"] = book.half().contiguous()
     return out
 

@@ -7,12 +7,13 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 import soundfile
 import torch
 import vocoder
-from codebooks import Codebooks, classes, nearest
+from codebooks import NOISE_FROM, Codebooks, classes
 from recognise import errors, hear, words
 from speak import utterance
 from train_decoder import build
@@ -28,31 +29,36 @@ def natural(text: str, voice: str) -> np.ndarray:
 
 
 @torch.no_grad()
-def main(state: pathlib.Path, count: int = 60) -> None:
+def resynthesis(state: pathlib.Path, texts: list[str]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Each voice, and the word error rates of what its teacher and its codec make of the texts."""
     torch.set_num_threads(1)
     books, decoder, rng = Codebooks(state / "codebooks.npz"), build(), np.random.default_rng(0)
+    books.books = books.sharpened()  # as they ship
     decoder.load_state_dict(torch.load(state / "decoder.pt")["model"])
     for voice in vocoder.VOICES:
-        wrong, said = {}, 0
-        for text in HELD_OUT.read_text().splitlines()[:: max(1, 60 // count)]:
+        wrong: dict[str, int] = {}
+        for text in texts:
             latents, states = utterance(text, voice, rng)
-            own = np.zeros((8, len(latents)), np.int64)
-            own[0] = nearest(books.normal(latents), books.books[0])
-            learnt = np.zeros_like(own)
-            learnt[0] = books.code_of_class[classes(states, len(latents), list(vocoder.VOICES).index(voice))]
-            normal = {name: books.decode(books.noisy(codes)) for name, codes in (("own", own), ("learnt", learnt))}
-            decoded = {name: decoder(each.T[None])[0, 0].numpy() for name, each in normal.items()}
+            spoken = books.normal(latents)
+            codes = books.codes(classes(states, len(latents), list(vocoder.VOICES).index(voice)))
+            coded = torch.cat([books.decode(codes)[:, :NOISE_FROM], spoken[:, NOISE_FROM:]], 1)
+            decoded = {n: decoder(x.T[None])[0, 0].numpy() for n, x in (("latents", spoken), ("codes", coded))}
             heard = {
                 "flite": (natural(text, voice), 16_000),
                 "teacher": (vocoder.synthesise(latents.astype(float)), 24_000),
-                "codec, codes nearest to the speech": (decoded["own"], 24_000),
-                "codec, codes of what is said": (decoded["learnt"], 24_000),
+                "codec, unquantised latents": (decoded["latents"], 24_000),
+                "codec": (decoded["codes"], 24_000),
             }
-            said += len(words(text))
             for name, (samples, rate_hz) in heard.items():
                 wrong[name] = wrong.get(name, 0) + errors(words(text), hear(samples, rate_hz))
-        soundfile.write(state / f"codec_{voice}.wav", decoded["learnt"], 24_000)
-        print(voice, said, "words", {name: round(n / said, 3) for name, n in wrong.items()}, flush=True)
+        soundfile.write(state / f"codec_{voice}.wav", decoded["codes"], 24_000)
+        said = sum(len(words(text)) for text in texts)
+        yield voice, {name: round(n / said, 3) for name, n in wrong.items()}
+
+
+def main(state: pathlib.Path, count: int = 60) -> None:
+    for voice, rates in resynthesis(state, HELD_OUT.read_text().splitlines()[:: max(1, 60 // count)]):
+        print(voice, rates, flush=True)
 
 
 if __name__ == "__main__":

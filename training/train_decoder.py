@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))  # encodec imports it for file helpers only
 import vocoder  # noqa: E402
-from codebooks import Codebooks  # noqa: E402
+from codebooks import NOISE_FROM, Codebooks  # noqa: E402
 from encodec.modules import SEANetDecoder  # noqa: E402
 
 SHAPE = {
@@ -116,17 +116,21 @@ def targets(state: pathlib.Path, shard: pathlib.Path) -> np.ndarray:
 
 
 def batch(data: list, books: Codebooks, rng: random.Random) -> tuple[Tensor, Tensor]:
-    """Latents (CLIPS, LATENT, CLIP_FRAMES) from what is heard and the noise signs, and samples (CLIPS, N)."""
-    latents, samples = [], []
-    for _ in range(CLIPS):
-        codes, wave = rng.choice(data)
-        start = rng.randrange(codes.shape[1] - CLIP_FRAMES)
-        part = codes[:, start : start + CLIP_FRAMES]
-        normal = books.decode(books.noisy(part))
-        latents.append(normal.T)
+    """Latents (CLIPS, LATENT, CLIP_FRAMES) and the teacher's samples of them (CLIPS, N). Half of the clips are as they
+    were spoken and half as the codes tell them: so it learns what each number does as well as what it will be given.
+    The noise signs are always those of the samples: with others it could only learn to leave noise out."""
+    given, samples = [], []
+    for clip in range(CLIPS):
+        latents, codes, wave = rng.choice(data)
+        start = rng.randrange(len(latents) - CLIP_FRAMES)
+        frames = slice(start, start + CLIP_FRAMES)
+        normal = books.normal(latents[frames])
+        if clip % 2:
+            normal[:, :NOISE_FROM] = books.decode(codes[:, frames])[:, :NOISE_FROM]
+        given.append(normal.T)
         first = start * vocoder.FRAME
         samples.append(torch.from_numpy(wave[first : first + CLIP_FRAMES * vocoder.FRAME].astype(np.float32) / 32767))
-    return torch.stack(latents), torch.stack(samples)
+    return torch.stack(given), torch.stack(samples)
 
 
 def rate(step: int, elapsed: float, total: float) -> float:
@@ -139,7 +143,7 @@ def main(state: pathlib.Path, minutes: float) -> None:
     shards = [
         s for s in sorted((state / "speech").glob("???.npz"))[:N_SHARDS] if (state / "codes" / f"{s.stem}.npy").exists()
     ]
-    data = [(np.load(state / "codes" / f"{s.stem}.npy"), targets(state, s)) for s in shards]
+    data = [(np.load(s)["latents"], np.load(state / "codes" / f"{s.stem}.npy"), targets(state, s)) for s in shards]
     decoder, path, step, seen_s = build(), state / "decoder.pt", 0, 0.0
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=PEAK_RATE, betas=(0.8, 0.98), weight_decay=1e-4)
     if path.exists():

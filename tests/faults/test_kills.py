@@ -1,0 +1,127 @@
+"""Processes that die while a job runs: actors, a machine, the driver, the job; and two drivers at once."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.config import STAGES
+from pipeline.shards.reader import committed_shards
+from pipeline.shards.storage import Store
+from tests.faults.conftest import PROJECT, Job, assert_only_whole_objects, assert_undamaged
+from tests.ray_head import RAY, Head, Node, submitted
+
+pytestmark = pytest.mark.faults
+
+
+def actors(node: Node, stage: str) -> list[psutil.Process]:
+    """Processes of a pool's actors on a node."""
+    found = []
+    for each in node.processes():
+        try:
+            if f"({stage.capitalize()}" in each.name() + " ".join(each.cmdline()):
+                found.append(each)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    give_up = time.monotonic() + seconds
+    while not what():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < give_up, "it did not come"
+        time.sleep(0.1)
+
+
+def commits_at_least(store: Store, count: int) -> Callable[[], bool]:
+    return lambda: len(committed_shards(store)) >= count
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Iterator[Store]:
+    yield Store(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_actors_killed_again_and_again(
+    stage: str, job: Job, head: Head, output: Store, undisturbed: dict[str, bytes]
+) -> None:
+    process, killed = job.start(output.url, head), 0
+    for enough in (1, 3, 6):  # mid-shard: others are in flight in the same actor
+        wait_for(commits_at_least(output, enough), process)
+        wait_for(lambda: actors(head.node, stage), process)
+        for actor in actors(head.node, stage):
+            actor.kill()
+            killed += 1
+        assert_only_whole_objects(output)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 3, err
+    assert killed >= 3
+    assert_undamaged(output, undisturbed)
+
+
+def test_a_machine_is_lost(job: Job, head: Head, output: Store, undisturbed: dict[str, bytes]) -> None:
+    pools = [word for stage in STAGES for word in ("--set", f"pools.{stage}.actors=2")]
+    cpus = [word for stage in STAGES for word in ("--set", f"pools.{stage}.num_cpus=1")]
+    with head.second_node(num_cpus=4) as second:
+        time.sleep(5)  # until it has joined: else preflight refuses eight processors on four
+        process = job.start(output.url, head, *pools, *cpus, "--set", "cluster_can_grow=true")
+        wait_for(commits_at_least(output, 3), process)
+        assert any(actors(second, stage) for stage in STAGES), "nothing ran on the second machine"
+        second.kill()
+        out, err = process.communicate(timeout=400)
+    assert process.returncode == 3, err
+    assert_undamaged(output, undisturbed)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_driver_dies_and_the_job_is_run_again(
+    how: signal.Signals, job: Job, head: Head, output: Store, undisturbed: dict[str, bytes]
+) -> None:
+    for enough in (1, 6):
+        process = job.start(output.url, head)
+        wait_for(commits_at_least(output, enough), process)
+        process.send_signal(how)
+        process.communicate(timeout=60)
+        assert_only_whole_objects(output)
+    assert job.run(output.url, head).returncode == 3
+    assert_undamaged(output, undisturbed)
+
+
+def test_a_job_is_stopped_and_submitted_again(
+    job: Job, head: Head, output: Store, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    for name in ("pipeline", "jobs"):
+        shutil.copytree(PROJECT / name, work / name, ignore=shutil.ignore_patterns("__pycache__"))
+    entry = ["--", sys.executable, "-m", "jobs.generate", str(job.config), "--output", output.url]
+    words = ["--working-dir", str(work)]
+    assert submitted(head, [*words, "--no-wait", "--submission-id", "first", *entry]).returncode == 0
+    give_up = time.monotonic() + 120
+    while not commits_at_least(output, 3)():
+        assert time.monotonic() < give_up
+        time.sleep(0.2)
+    stop = [str(RAY), "job", "stop", "--address", head.dashboard, "first"]
+    subprocess.run(stop, env=head.env, check=True, capture_output=True, timeout=60)
+    stood = len(committed_shards(output))
+    assert_only_whole_objects(output)
+    done = submitted(head, [*words, "--submission-id", "second", *entry], timeout_s=300)
+    assert f"in 64 = written 51 + failed 13 in {output.url}" in done.stdout, done.stdout + done.stderr
+    assert stood < len(committed_shards(output))
+    assert_undamaged(output, undisturbed)
+
+
+def test_two_drivers_on_one_output(job: Job, head: Head, output: Store, undisturbed: dict[str, bytes]) -> None:
+    both = [job.start(output.url, head) for _ in range(2)]
+    ends = [process.communicate(timeout=400) for process in both]
+    assert [process.returncode for process in both] == [3, 3], ends
+    said = [err for _, err in ends if "another run is at work on this output" in err]
+    assert said, ends
+    assert_undamaged(output, undisturbed)
