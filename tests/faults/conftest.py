@@ -1,5 +1,11 @@
 """A job that takes a while, what it writes when nobody disturbs it, and what must hold after every disturbance."""
 
+import os
+
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = (
+    "false"  # read when gcsfs is imported: else it tries gRPC for a minute
+)
+
 import io
 import subprocess
 import sys
@@ -54,7 +60,9 @@ def job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     import pyarrow as pa
 
     folder = tmp_path_factory.mktemp("job")
-    texts = [None if i % FAILING == 0 else f"This is sentence number {i} of a long night. " * 3 for i in range(NUM_ROWS)]
+    texts = [
+        None if i % FAILING == 0 else f"This is sentence number {i} of a long night. " * 3 for i in range(NUM_ROWS)
+    ]
     pq.write_table(pa.table({"id": [f"row {i}" for i in range(NUM_ROWS)], "text": texts}), folder / "rows.parquet")
     pool = {"num_cpus": 0.5, "threads": 1, "slots": 4, "shards_in_flight": 3}
     config = {

@@ -17,7 +17,7 @@ from pipeline.shards.storage import Store
 from tests.faults.conftest import PROJECT, Job, assert_only_whole_objects, assert_undamaged
 from tests.ray_head import RAY, Head, Node, submitted
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 def actors(node: Node, stage: str) -> list[psutil.Process]:
@@ -61,23 +61,9 @@ def test_actors_killed_again_and_again(
             actor.kill()
             killed += 1
         assert_only_whole_objects(output)
-    out, err = process.communicate(timeout=400)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 3, err
     assert killed >= 3
-    assert_undamaged(output, undisturbed)
-
-
-def test_a_machine_is_lost(job: Job, head: Head, output: Store, undisturbed: dict[str, bytes]) -> None:
-    pools = [word for stage in STAGES for word in ("--set", f"pools.{stage}.actors=2")]
-    cpus = [word for stage in STAGES for word in ("--set", f"pools.{stage}.num_cpus=1")]
-    with head.second_node(num_cpus=4) as second:
-        time.sleep(5)  # until it has joined: else preflight refuses eight processors on four
-        process = job.start(output.url, head, *pools, *cpus, "--set", "cluster_can_grow=true")
-        wait_for(commits_at_least(output, 3), process)
-        assert any(actors(second, stage) for stage in STAGES), "nothing ran on the second machine"
-        second.kill()
-        out, err = process.communicate(timeout=400)
-    assert process.returncode == 3, err
     assert_undamaged(output, undisturbed)
 
 

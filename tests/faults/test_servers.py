@@ -1,0 +1,85 @@
+"""Jobs into real storage servers, and through a proxy that fails them."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.shards.reader import committed_shards
+from pipeline.shards.storage import Store
+from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged
+from tests.faults.proxy import faulty
+from tests.faults.servers import Server, azure, gcs, s3
+from tests.ray_head import Head
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+IMPATIENT = {"config_kwargs": {"read_timeout": 1, "connect_timeout": 1, "retries": {"max_attempts": 1}}}
+
+
+def into(job: Job, server: Server, folder: Path, name: str, **more: object) -> tuple[Job, Store]:
+    """The job with its output on a server."""
+    config = yaml.safe_load(job.config.read_text())
+    config |= {"output": f"{server.url}/{name}", "storage_options": server.options | more}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return Job(path), Store(config["output"], config["storage_options"])
+
+
+@pytest.mark.parametrize("kind", [s3, gcs, azure], ids=lambda kind: kind.__name__)
+def test_a_job_into_a_real_server(
+    kind: Callable[[], AbstractContextManager[Server]],
+    job: Job,
+    head: Head,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    with kind() as server:
+        there, store = into(job, server, tmp_path, "night")
+        assert store.create("first", b"a") and not store.create("first", b"b") and store.get("first") == b"a"
+        done = there.run(store.url, head)
+        assert done.returncode == 3, done.stderr
+        assert_undamaged(store, undisturbed)
+        told = (
+            done.stdout + done.stderr + "".join(store.get(f"_plan/{n}").decode("latin1") for n in store.names("_plan"))
+        )
+        secrets = [v for v in server.options.values() if isinstance(v, str) and ("hidden" in v or "AccountKey" in v)]
+        assert not [secret for secret in secrets if secret in told]
+
+
+def test_every_sixth_request_fails(job: Job, head: Head, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    with s3() as server, faulty(server.port, chance=1 / 6) as proxy:
+        there, _ = into(job, server.behind(proxy.port), tmp_path, "storm", **IMPATIENT)
+        done = there.run(f"{server.url}/storm", head)
+        assert done.returncode == 3, done.stderr
+        print(f"{proxy.requests} requests, faults {dict(proxy.faults)}")
+        assert all(proxy.faults[kind] >= 3 for kind in ("slow", "reset", "lost", "late")), proxy.faults
+        assert_undamaged(Store(f"{server.url}/storm", server.options), undisturbed)
+
+
+def test_credentials_run_out_half_way(job: Job, head: Head, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    with s3() as server, faulty(server.port, chance=0) as proxy:
+        there, _ = into(job, server.behind(proxy.port), tmp_path, "denied", **IMPATIENT)
+        store = Store(f"{server.url}/denied", server.options)
+        proxy.denies_after = 16
+        stopped = there.run(store.url, head)
+        assert stopped.returncode == 1, stopped.stderr
+        assert "PermissionError: Access Denied" in stopped.stderr and "run the same command again" in stopped.stderr
+        assert "hidden-in-options" not in stopped.stdout + stopped.stderr
+        assert 0 < len(committed_shards(store)) < 16
+        assert_only_whole_objects(store)
+        proxy.denies_after = None
+        assert there.run(store.url, head).returncode == 3
+        assert_undamaged(store, undisturbed)
+
+
+def test_no_server_there_is_said_before_anything_starts(job: Job, head: Head, tmp_path: Path) -> None:
+    nobody = Server(
+        "s3://bucket", {"key": "key", "secret": "hidden-in-options", "endpoint_url": "http://127.0.0.1:9"}, 9
+    )
+    there, store = into(job, nobody, tmp_path, "nowhere", **IMPATIENT)
+    done = there.run(store.url, head)
+    assert done.returncode == 2, done.stderr
+    assert "bucket/nowhere/_plan" in done.stderr and "127.0.0.1:9" in done.stderr and "Traceback" not in done.stderr
+    assert "trying again" in done.stderr and "hidden-in-options" not in done.stderr
