@@ -109,4 +109,5 @@ def assert_only_whole_objects(store: Store) -> None:
     for folder in ("data", "failures"):
         for name in store.names(folder):
             pq.read_table(io.BytesIO(store.get(f"{folder}/{name}")))
-    assert not verify(store).problems
+    unfinished = "belongs to no commit"  # what a writer that is at work, or was stopped, leaves: no reader takes it
+    assert not [problem for problem in verify(store).problems if unfinished not in problem]
