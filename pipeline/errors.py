@@ -41,3 +41,9 @@ class RowError(BarkeryError):
 
 class IncompleteError(BarkeryError):
     """Rows are left that are neither written nor failed; the message says how many and how to go on."""
+
+
+def one_line(error: BaseException) -> str:
+    """What a library says of a user's file, for a message of ours: its first line, without the file's own bytes at
+    length; the error's name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

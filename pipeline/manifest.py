@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, one_line
 from pipeline.schema import OUTPUT_ONLY, ROW_COLUMNS, SAMPLING_COLUMNS
 
 BATCH_ROWS, BATCH_BYTES = 4096, 32 * 2**20
@@ -95,6 +95,7 @@ class Manifest:
                         different = sorted(set(table.schema.names) ^ set(schema.names))
                         raise ConfigError(f"{path}: its columns differ from {paths[0]}: {', '.join(different)}")
                     table = table if left is None else table[:left]
+                    table.validate(full=True)  # no reader looks whether text is UTF-8
                     checked = cast_known(path, row, table)
                     yield path, row, checked
                     row += len(checked)
@@ -108,14 +109,14 @@ def readable(path: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path}: can't be read: {one_line(error)}") from error
 
 
 def read_file(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.Table]:
     """One file's rows in tables of at most 4096."""
     with fs.open(path, "rb") as file:
         if path.lower().endswith(".parquet"):
-            # without: Arrow fetches the whole file ahead of the reader and holds it
+            # with pre_buffer, Arrow fetches the whole file ahead of its reader and holds it
             whole = pq.ParquetFile(file, pre_buffer=False)
             batches = whole.iter_batches(rows_at_a_time(whole.metadata))
         elif path.lower().endswith(".csv"):

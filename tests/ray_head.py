@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import ray
 
+PROJECT = Path(__file__).parent.parent
 RAY = Path(sys.executable).parent / "ray"
 
 
@@ -54,9 +56,9 @@ class Head:
 
     @contextlib.contextmanager
     def second_node(self, num_cpus: int) -> Iterator[Node]:
-        options = [f"--address={self.address}", f"--num-cpus={num_cpus}"]
         (agent,) = free_ports(1)
-        node = start(self.env, self.folder, [*options, f"--dashboard-agent-listen-port={agent}"], "second")
+        options = [f"--address={self.address}", f"--num-cpus={num_cpus}", f"--dashboard-agent-listen-port={agent}"]
+        node = start(self.env, self.folder, options, "second")
         try:
             yield node
         finally:
@@ -64,10 +66,11 @@ class Head:
 
 
 @contextlib.contextmanager
-def ray_head(num_cpus: int = 4) -> Iterator[Head]:
+def ray_head(num_cpus: int = 4, alone: bool = True) -> Iterator[Head]:
     """A head node. It shares nothing with the other tests' Ray: a second agent on Ray's default port 52365 never
-    answers."""
-    settings = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    answers. Alone, it keeps to 127.0.0.1; else other nodes find it at this machine's own address."""
+    settings = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if alone else "1"
     env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | settings
     folder = Path(tempfile.mkdtemp(prefix="head"))  # not tmp_path: a socket's path has 107 bytes at most
     port, dashboard, agent = free_ports(3)
@@ -75,7 +78,8 @@ def ray_head(num_cpus: int = 4) -> Iterator[Head]:
     options += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
     node = start(env, folder, options, "start")
     try:
-        yield Head(env, f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", folder, node)
+        host = "127.0.0.1" if alone else ray.util.get_node_ip_address()
+        yield Head(env, f"{host}:{port}", f"http://127.0.0.1:{dashboard}", folder, node)
     finally:
         node.kill()
         shutil.rmtree(folder, ignore_errors=True)
@@ -85,6 +89,13 @@ def start(env: dict[str, str], folder: Path, options: list[str], name: str) -> N
     with (folder / f"{name}.log").open("w") as log:
         command = [str(RAY), "start", "--block", *options]
         return Node(subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True))
+
+
+def working_dir(folder: Path) -> list[str]:
+    """What `ray job submit --working-dir` uploads: the project without its tests and environments."""
+    for name in ("pipeline", "jobs"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return ["--working-dir", str(folder)]
 
 
 def submitted(head: Head, words: list[str], timeout_s: float = 150) -> subprocess.CompletedProcess[str]:

@@ -76,6 +76,20 @@ def test_mistakes_are_named(tmp_path: Path, columns: dict[str, Any], says: str) 
     assert "m.parquet" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("column", ["id", "text", "topic"])
+def test_text_that_is_not_utf8_is_named(tmp_path: Path, column: str) -> None:
+    columns = {name: pa.array([b"a", b"b\x80"]).view(pa.binary()) for name in ("id", "text", "topic")}
+    table = {
+        name: array.view(pa.string()) if name == column else pa.array(["a", "b"]) for name, array in columns.items()
+    }
+    path = parquet(tmp_path / "m.parquet", table)
+    with pytest.raises(ConfigError, match=r"m\.parquet: can't be read: .*UTF8"):
+        read(path)
+    (tmp_path / "m.jsonl").write_bytes(b'{"id": "a", "text": "b"}\n{"id": "c", "text": "d\x80"}')
+    with pytest.raises(ConfigError, match=r"m\.jsonl: can't be read: .*UTF8"):
+        read(tmp_path / "m.jsonl")
+
+
 def test_duplicates_across_files_are_found(tmp_path: Path) -> None:
     parquet(tmp_path / "a.parquet", {"id": ["x", "y"], "text": ["1", "2"]})
     parquet(tmp_path / "b.parquet", {"id": ["z", "x"], "text": ["3", "4"]})

@@ -61,6 +61,9 @@ def test_a_long_text_is_split_and_said(puppy: Bark) -> None:
     text = " ".join(TEXTS)
     assert len(puppy.encoder.split(text)) > 1
     samples = puppy.say(text, voice="rms", seed=1)
+    assert (
+        samples.size > 1.5 * 24_000 * len(text.split()) / 5
+    )  # at least a third of a second for a word: none is dropped
     assert wrong_share([text], [samples]) < MOST_WRONG
 
 

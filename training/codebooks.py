@@ -71,7 +71,7 @@ class Codebooks:
     def __init__(self, path: pathlib.Path):
         held = np.load(path)
         self.mean, self.books = held["mean"], torch.from_numpy(held["books"])
-        self.code_of_class = held["code_of_class"]  # (CLASSES,) in codebook 1
+        self.code_of_class = held["code_of_class"]  # (MONO x phones,) in codebook 1
 
     def normal(self, latents: np.ndarray) -> torch.Tensor:
         return torch.from_numpy((latents.astype(np.float32) - self.mean) * WEIGHT)
@@ -82,9 +82,10 @@ class Codebooks:
         codes[0], codes[1] = of_class // len(PHONES), self.code_of_class[of_class]
         return codes
 
-    def decode(self, codes: np.ndarray) -> torch.Tensor:
-        """(8, T) codes -> (T, LATENT) normalised latents: what is heard of the codes, without noise signs."""
-        return sum(self.books[q][torch.from_numpy(codes[q].astype(np.int64))] for q in (0, 1))
+    def decode(self, codes: np.ndarray, spoken: torch.Tensor) -> torch.Tensor:
+        """(8, T) codes -> (T, LATENT) normalised latents, with the noise signs of `spoken` (T, LATENT)."""
+        heard = sum(self.books[q][torch.from_numpy(codes[q].astype(np.int64))] for q in (0, 1))
+        return torch.cat([heard[:, :NOISE_FROM], spoken[:, NOISE_FROM:]], 1)
 
     def sharpened(self) -> torch.Tensor:
         """The codebooks as they ship: means are duller than any frame that they are means of, so the cepstra (but

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import torch
 import vocoder
-from codebooks import NOISE_FROM, Codebooks, classes
+from codebooks import Codebooks, classes
 from recognise import errors, hear, words
 from speak import utterance
 from train_decoder import build
@@ -41,8 +41,8 @@ def resynthesis(state: pathlib.Path, texts: list[str]) -> Iterator[tuple[str, di
             latents, states = utterance(text, voice, rng)
             spoken = books.normal(latents)
             codes = books.codes(classes(states, len(latents), list(vocoder.VOICES).index(voice)))
-            coded = torch.cat([books.decode(codes)[:, :NOISE_FROM], spoken[:, NOISE_FROM:]], 1)
-            decoded = {n: decoder(x.T[None])[0, 0].numpy() for n, x in (("latents", spoken), ("codes", coded))}
+            given = {"latents": spoken, "codes": books.decode(codes, spoken)}
+            decoded = {name: decoder(normal.T[None])[0, 0].numpy() for name, normal in given.items()}
             heard = {
                 "flite": (natural(text, voice), 16_000),
                 "teacher": (vocoder.synthesise(latents.astype(float)), 24_000),

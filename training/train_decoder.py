@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))  # encodec imports it for file helpers only
 import vocoder  # noqa: E402
-from codebooks import NOISE_FROM, Codebooks  # noqa: E402
+from codebooks import Codebooks  # noqa: E402
 from encodec.modules import SEANetDecoder  # noqa: E402
 
 SHAPE = {
@@ -124,10 +124,8 @@ def batch(data: list, books: Codebooks, rng: random.Random) -> tuple[Tensor, Ten
         latents, codes, wave = rng.choice(data)
         start = rng.randrange(len(latents) - CLIP_FRAMES)
         frames = slice(start, start + CLIP_FRAMES)
-        normal = books.normal(latents[frames])
-        if clip % 2:
-            normal[:, :NOISE_FROM] = books.decode(codes[:, frames])[:, :NOISE_FROM]
-        given.append(normal.T)
+        spoken = books.normal(latents[frames])
+        given.append((books.decode(codes[:, frames], spoken) if clip % 2 else spoken).T)
         first = start * vocoder.FRAME
         samples.append(torch.from_numpy(wave[first : first + CLIP_FRAMES * vocoder.FRAME].astype(np.float32) / 32767))
     return torch.stack(given), torch.stack(samples)

@@ -15,7 +15,7 @@ import fsspec
 import numpy as np
 
 from pipeline import spec
-from pipeline.errors import RowError
+from pipeline.errors import RowError, one_line
 
 MAX_VOICE_BYTES = 16 * 2**20  # unpacked; Suno's largest preset holds 58 kB
 MAX_SEMANTIC = spec.Vocabulary().semantic_vocab_size  # a checkpoint may know fewer: its own voices fit it
@@ -115,7 +115,7 @@ def read_npz(content: bytes, where: str) -> HistoryPrompt:
     except RowError as error:
         raise RowError("bad_voice", f"voice {where}: {error}".replace(f"voice {where}: voice", "voice")) from error
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, RuntimeError) as error:
-        raise RowError("bad_voice", f"voice {where}: not a readable .npz: {error}") from error
+        raise RowError("bad_voice", f"voice {where}: not a readable .npz: {one_line(error)}") from error
 
 
 def read_npy(content: bytes) -> np.ndarray:

@@ -202,8 +202,7 @@ class Decode(PoolActor):
         rows = read_shard(self.store, plan, shard)
         how = (config.audio.format, self.setup.model, plan.generation)
         commit, stood = write_shard(self.store, shard, rows, outcomes, *how)
-        receipt = {name: getattr(commit, name) for name in RECEIPT.names if name != "stood"} | {"stood": stood}
-        return pa.Table.from_pylist([receipt], schema=RECEIPT)
+        return pa.Table.from_pylist([vars(commit) | {"stood": stood}], schema=RECEIPT)
 
 
 POOLS: dict[str, type[PoolActor]] = {"semantic": Semantic, "coarse": Coarse, "fine": Fine, "decode": Decode}

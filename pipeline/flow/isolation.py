@@ -77,7 +77,7 @@ class Isolation:
         work = (self.stage, shard, WHOLE)
         suspected = await self.board.count.remote(work) >= SUSPECT_AFTER
         async with self.gate.enter(alone=suspected):
-            self.board.begin.remote(work)  # not waited for: should the end come first, it is counted the next time
+            await self.board.begin.remote(work)
             if suspected:
                 made = [each for row in rows for each in await self._single(shard, row, rows[row], several, failed)]
             else:

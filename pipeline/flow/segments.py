@@ -90,7 +90,8 @@ def outcome(segments: list[tuple[Segment, Any]], pause_s: float) -> Spoken | Fai
         if isinstance(clip, RowError):
             return Failed(first["seed"], "decode", clip)
     clips: list[Clip] = [clip for _, clip in segments]
-    if (num_samples := sum(clip.samples.size for clip in clips)) > MAX_ROW_SAMPLES:
+    pauses = (len(clips) - 1) * round(pause_s * spec.SAMPLE_RATE)
+    if (num_samples := pauses + sum(clip.samples.size for clip in clips)) > MAX_ROW_SAMPLES:
         message = f"{num_samples / spec.SAMPLE_RATE / 3600:.1f} hours in one row, at most 12; split the text into rows"
         return Failed(first["seed"], "decode", RowError("too_long", message))
     stops = {segment["stop"] for segment, _ in segments}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import spec
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, one_line
 from pipeline.model.codec import Codec
 from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPT
@@ -68,12 +68,15 @@ class Checkpoint:
         """Every part's names and shapes against its config, without filling a model: the driver's quick look.
 
         Memory that nobody touches costs nothing; torch's meta device would cost 800 imports."""
-        empty = {
-            "semantic": GPT(self.layout.gpt_config("semantic")),
-            "coarse": GPT(self.layout.gpt_config("coarse")),
-            "fine": FineGPT(self.layout.gpt_config("fine")),
-            "codec": Codec(self.layout.codec_config()),
-        }
+        try:
+            empty = {
+                "semantic": GPT(self.layout.gpt_config("semantic")),
+                "coarse": GPT(self.layout.gpt_config("coarse")),
+                "fine": FineGPT(self.layout.gpt_config("fine")),
+                "codec": Codec(self.layout.codec_config()),
+            }
+        except RuntimeError as error:  # torch's word for no memory
+            raise CheckpointError(f"{self.folder}: a model of these sizes can't be built: {one_line(error)}") from error
         for part, model in empty.items():
             self._state(model, part)
 

@@ -1,5 +1,6 @@
 """EnCodec's decoder: codes to samples. The modules are the `encodec` package's own."""
 
+import math
 import sys
 import types
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ class CodecConfig:
     compress: int = 2
     lstm: int = 2
     true_skip: bool = False
+
+    def __post_init__(self) -> None:
+        if math.prod(self.ratios) != spec.SAMPLES_PER_FRAME:
+            raise ValueError(f"upsampling ratios {self.ratios!r:.80} must multiply to {spec.SAMPLES_PER_FRAME}")
 
 
 class Codec(nn.Module):

@@ -13,12 +13,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, one_line
 
 T = TypeVar("T")
 MAY_BE_ZERO = {"n_codes_total", "n_codes_given", "lstm"}
-MOST = 2**17  # above the largest vocabulary, 129,600
-MOST_LAYERS = 200
+# Above what anybody published, and below what would keep the driver busy, or fill its memory, building modules
+MOST = dict.fromkeys(("input_vocab_size", "output_vocab_size", "block_size", "n_embd", "n_head"), 2**17)
+MOST |= {"dimension": 2**12}
+MOST_OF_OTHERS = 200  # layers, codebooks, filters, taps
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def refuse(name: str, kind: Any, value: Any) -> str | None:
     """What a size in a checkpoint must be, where it is not that."""
     if kind is bool:
         return None if isinstance(value, bool) else "true or false"
-    low, high = int(name not in MAY_BE_ZERO), MOST_LAYERS if name in ("n_layer", "lstm") else MOST
+    low, high = int(name not in MAY_BE_ZERO), MOST.get(name, MOST_OF_OTHERS)
     if kind is int:
         whole = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
         return None if whole else f"a whole number from {low} to {high}"
@@ -100,7 +102,3 @@ def load_pickle(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: must hold a dict, holds {type(found).__name__}")
     return found
-
-
-def one_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, one_line
 
 BUILT_IN = {"puppy": Path(__file__).parent / "puppy"}  # small, speaks plain English, needs no download
 
@@ -48,7 +48,7 @@ def resolve(name_or_path: str, revision: str | None = None, files: Sequence[str]
         if not has_weights:  # an older repository: weights in a pickle, which is read safely
             folder = Path(snapshot_download(name_or_path, revision=revision, allow_patterns=[*files, *PICKLED_WEIGHTS]))
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = one_line(error)
         raise CheckpointError(
             f"model {name_or_path!r} (revision {revision or 'main'}): neither a folder nor on the hub: {reason}"
         ) from error

@@ -11,15 +11,9 @@ from pipeline import spec
 SUBTYPES = {"flac": "PCM_16", "wav": "PCM_16", "mp3": "MPEG_LAYER_III"}
 
 
-BLOCK = 1 << 20  # samples converted at a time: a row may be hours long
-
-
 def to_int16(samples: np.ndarray) -> np.ndarray:
     """(N,) float32 -> (N,) int16: limited to -1..1, rounded to the nearest step."""
-    out = np.empty(samples.size, np.int16)
-    for at in range(0, samples.size, BLOCK):
-        out[at : at + BLOCK] = np.rint(np.clip(samples[at : at + BLOCK], -1.0, 1.0) * 32767.0)
-    return out
+    return np.rint(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
 
 
 @dataclass(frozen=True)

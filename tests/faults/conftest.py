@@ -2,29 +2,30 @@
 
 import os
 
-os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = (
-    "false"  # read when gcsfs is imported: else it tries gRPC for a minute
-)
+# read when gcsfs is imported: else it tries gRPC for a minute
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 import io
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline.shards.reader import rows
+from pipeline.config import STAGES
+from pipeline.shards.reader import committed_shards, rows
 from pipeline.shards.storage import Store
 from pipeline.shards.verify import verify
-from tests.ray_head import Head, ray_head
+from tests.ray_head import PROJECT, Head, ray_head
 
-PROJECT = Path(__file__).parent.parent.parent
 NUM_ROWS, FAILING = 64, 5  # every FAILING-th row has no text
 
 
@@ -57,8 +58,6 @@ class Job:
 
 @pytest.fixture(scope="package")
 def job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    import pyarrow as pa
-
     folder = tmp_path_factory.mktemp("job")
     texts = [
         None if i % FAILING == 0 else f"This is sentence number {i} of a long night. " * 3 for i in range(NUM_ROWS)
@@ -71,7 +70,7 @@ def job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
         "output": str(folder / "unused"),
         "rows_per_shard": 4,
         "sampling": {"max_semantic_tokens": 80},
-        "pools": dict.fromkeys(("semantic", "coarse", "fine", "decode"), pool),
+        "pools": dict.fromkeys(STAGES, pool),
     }
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
     return Job(folder / "run.yaml")
@@ -111,3 +110,16 @@ def assert_only_whole_objects(store: Store) -> None:
             pq.read_table(io.BytesIO(store.get(f"{folder}/{name}")))
     unfinished = "belongs to no commit"  # what a writer that is at work, or was stopped, leaves: no reader takes it
     assert not [problem for problem in verify(store).problems if unfinished not in problem]
+
+
+def commits_at_least(store: Store, count: int) -> Callable[[], bool]:
+    return lambda: len(committed_shards(store)) >= count
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 120) -> None:
+    """Until it is so; fails if the process that should bring it about ends before."""
+    give_up = time.monotonic() + seconds
+    while not what():
+        assert process is None or process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < give_up, "it did not come"
+        time.sleep(0.1)

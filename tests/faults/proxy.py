@@ -5,7 +5,7 @@ reset    the connection is cut, nothing reaches the server
 lost     the server has done it, and the answer is cut off: the client can't know
 cut      half of the answer's body, then the connection is cut
 late     the answer comes after the client has given up waiting
-denied   403: credentials that ran out (only while `denies` is set)
+denied   403: credentials that ran out (once `denies_after` PUTs have passed)
 """
 
 import asyncio
@@ -106,12 +106,8 @@ class FaultyProxy:
 
 @contextlib.contextmanager
 def faulty(upstream: int, chance: float) -> Iterator[FaultyProxy]:
-    proxy, ready, loop, stop = (
-        FaultyProxy(upstream, chance),
-        threading.Event(),
-        asyncio.new_event_loop(),
-        asyncio.Event(),
-    )
+    proxy, loop = FaultyProxy(upstream, chance), asyncio.new_event_loop()
+    ready, stop = threading.Event(), asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(proxy.serve(ready, stop),), daemon=True)
     thread.start()
     assert ready.wait(10)

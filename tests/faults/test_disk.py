@@ -8,8 +8,7 @@ import pytest
 
 from pipeline.shards.reader import committed_shards
 from pipeline.shards.storage import Store
-from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged
-from tests.faults.test_kills import commits_at_least, wait_for
+from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged, commits_at_least, wait_for
 from tests.ray_head import Head
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]

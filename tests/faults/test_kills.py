@@ -1,11 +1,9 @@
 """Processes that die while a job runs: actors, a machine, the driver, the job; and two drivers at once."""
 
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,8 +12,8 @@ import pytest
 from pipeline.config import STAGES
 from pipeline.shards.reader import committed_shards
 from pipeline.shards.storage import Store
-from tests.faults.conftest import PROJECT, Job, assert_only_whole_objects, assert_undamaged
-from tests.ray_head import RAY, Head, Node, submitted
+from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged, commits_at_least, wait_for
+from tests.ray_head import RAY, Head, Node, ray_head, submitted, working_dir
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -30,18 +28,6 @@ def actors(node: Node, stage: str) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             pass
     return found
-
-
-def wait_for(what: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    give_up = time.monotonic() + seconds
-    while not what():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < give_up, "it did not come"
-        time.sleep(0.1)
-
-
-def commits_at_least(store: Store, count: int) -> Callable[[], bool]:
-    return lambda: len(committed_shards(store)) >= count
 
 
 @pytest.fixture
@@ -67,6 +53,19 @@ def test_actors_killed_again_and_again(
     assert_undamaged(output, undisturbed)
 
 
+def test_a_machine_is_lost(job: Job, output: Store, undisturbed: dict[str, bytes]) -> None:
+    two_each = [word for stage in STAGES for word in ("--set", f"pools.{stage}.actors=2")]
+    with ray_head(num_cpus=4, alone=False) as head, head.second_node(num_cpus=4) as second:
+        wait_for(lambda: any(each.name() == "ray::DashboardAgent" for each in second.processes()))  # it has joined
+        process = job.start(output.url, head, *two_each)
+        wait_for(commits_at_least(output, 3), process)
+        assert any(actors(second, stage) for stage in STAGES), "nothing ran on the second machine"
+        second.kill()
+        _, err = process.communicate(timeout=400)
+    assert process.returncode == 3, err
+    assert_undamaged(output, undisturbed)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_the_driver_dies_and_the_job_is_run_again(
     how: signal.Signals, job: Job, head: Head, output: Store, undisturbed: dict[str, bytes]
@@ -84,16 +83,10 @@ def test_the_driver_dies_and_the_job_is_run_again(
 def test_a_job_is_stopped_and_submitted_again(
     job: Job, head: Head, output: Store, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    work = tmp_path / "work"
-    for name in ("pipeline", "jobs"):
-        shutil.copytree(PROJECT / name, work / name, ignore=shutil.ignore_patterns("__pycache__"))
+    words = working_dir(tmp_path / "work")
     entry = ["--", sys.executable, "-m", "jobs.generate", str(job.config), "--output", output.url]
-    words = ["--working-dir", str(work)]
     assert submitted(head, [*words, "--no-wait", "--submission-id", "first", *entry]).returncode == 0
-    give_up = time.monotonic() + 120
-    while not commits_at_least(output, 3)():
-        assert time.monotonic() < give_up
-        time.sleep(0.2)
+    wait_for(commits_at_least(output, 3))
     stop = [str(RAY), "job", "stop", "--address", head.dashboard, "first"]
     subprocess.run(stop, env=head.env, check=True, capture_output=True, timeout=60)
     stood = len(committed_shards(output))

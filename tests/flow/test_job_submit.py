@@ -1,6 +1,5 @@
 """`ray start --head`, then `ray job submit -- python -m jobs.generate`: the way a cluster is used."""
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +7,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.config import RunConfig
-from tests.ray_head import ray_head, submitted
-
-PROJECT = Path(__file__).parent.parent.parent
+from tests.ray_head import ray_head, submitted, working_dir
 
 
 def tails(folder: Path) -> str:
@@ -20,12 +17,11 @@ def tails(folder: Path) -> str:
 
 
 def test_ray_job_submit_runs_the_main_job(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    work = tmp_path / "work"  # what --working-dir uploads: the project without its tests and environments
-    for name in ("pipeline", "jobs"):
-        shutil.copytree(PROJECT / name, work / name, ignore=shutil.ignore_patterns("__pycache__"))
+    work = tmp_path / "work"
+    upload = working_dir(work)
     config = make_config(limit=3).model_dump(mode="json", exclude={"storage_options"})
     (work / "run.yaml").write_text(yaml.safe_dump(config))
-    command = ["--working-dir", str(work), "--", sys.executable, "-m", "jobs.generate", "run.yaml", "--set", "seed=4"]
+    command = [*upload, "--", sys.executable, "-m", "jobs.generate", "run.yaml", "--set", "seed=4"]
     with ray_head() as head:
         done = submitted(head, command)
         assert done.returncode == 0, done.stdout + done.stderr + tails(head.folder)

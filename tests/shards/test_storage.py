@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
 from pipeline.errors import ConfigError
+from pipeline.schema import AUDIO
 from pipeline.shards import plan as plans
+from pipeline.shards import writer
 from pipeline.shards.audio import encode, to_int16
 from pipeline.shards.storage import Store
 
@@ -83,3 +86,16 @@ def test_the_same_samples_give_the_same_bytes(audio_format: str, tmp_path: Path)
 def test_loud_samples_are_limited_not_wrapped() -> None:
     loud = np.array([-2.0, -1.0, 0.0, 1.0, 3.0], np.float32)
     assert to_int16(loud).tolist() == [-32767, -32767, 0, 32767, 32767]
+
+
+def test_long_clips_are_cut_into_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MAX_GROUP_BYTES", 250)
+    monkeypatch.setattr(writer, "MAX_GROUP_ROWS", 3)
+    sizes = (100, 100, 100, 400, 10, 10, 10, 10)
+    rows = [{"id": str(i), "audio": {"bytes": bytes([i]) * size, "path": None}} for i, size in enumerate(sizes)]
+    schema = pa.schema([("id", pa.string()), ("audio", AUDIO)])
+    store = Store(str(tmp_path))
+    assert writer.put_rows(store, "part.parquet", rows, schema) is not None
+    file = pq.ParquetFile(tmp_path / "part.parquet")
+    assert [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)] == [2, 1, 1, 3, 1]
+    assert file.read().to_pylist() == rows

@@ -1,0 +1,22 @@
+"""A row from its segments: joined, or failed for one of them, or for more than a value in Arrow can hold."""
+
+import numpy as np
+import pytest
+
+from pipeline.flow import segments
+from pipeline.flow.segments import outcome, pack
+from pipeline.shards.audio import Clip
+from pipeline.shards.writer import Failed, Spoken
+
+
+def segment(frames: int) -> segments.Segment:
+    return {"row": 0, "seed": 1, "sampling": {}, "num_semantic": 2, "stop": "eos", "codes": pack(np.zeros((8, frames)))}
+
+
+def test_hours_count_with_their_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [(segment(3), Clip(np.ones(960, np.int16), peak)) for peak in (0.25, 0.5, 0.125)]
+    monkeypatch.setattr(segments, "MAX_ROW_SAMPLES", 3 * 960 + 2 * 240)
+    spoken = outcome(made, pause_s=0.01)
+    assert isinstance(spoken, Spoken) and spoken.samples.size == 3 * 960 + 2 * 240 and spoken.peak == 0.5
+    refused = outcome(made, pause_s=0.02)
+    assert isinstance(refused, Failed) and refused.error.kind == "too_long" and "at most 12" in str(refused.error)
