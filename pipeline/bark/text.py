@@ -32,7 +32,7 @@ class SegmentLimits:
 
 def normalize(text: str) -> str:
     """White space of any kind to single spaces, ends trimmed."""
-    return re.sub(r"\s+", " ", text).strip()
+    return " ".join(text.split())
 
 
 class TextEncoder:
@@ -143,7 +143,8 @@ def joint(left: str, right: str) -> str:
 
 def spoken_chars(text: str) -> int:
     """Length in characters, where a wide (East Asian) one counts as three: about 15 a second in any script."""
-    return len(text) + 2 * sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    wide = 0 if text.isascii() else sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + 2 * wide
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

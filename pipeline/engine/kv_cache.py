@@ -30,7 +30,6 @@ class KVCache:
         self.k, self.v = ([self._new() for _ in range(n_layer)] for _ in range(2))
         self._rows = torch.arange(slots, device=device)
         self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
-        self._idle = torch.zeros((1, n_head, 1, head_width), dtype=dtype, device=device)
         self._lengths = np.zeros(slots, np.int64)  # CPU: of each slot's filled part
         self._attend_filled = cpu_attention() if device.type == "cpu" and dtype == torch.float32 else None
         self._filled = torch.empty(0)  # else: (S, 1, 1, T), true where a slot is filled
@@ -66,27 +65,28 @@ class KVCache:
         else:
             self._filled = (torch.arange(self.positions, device=positions.device) <= positions[:, None])[:, None, None]
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """k, v (S, H, D): this step's position of every slot."""
-        self.k[layer][self._rows, :, self._positions] = k
-        self.v[layer][self._rows, :, self._positions] = v
-
-    def attend(self, layer: int, q: Tensor) -> Tensor:
-        """q (S, H, 1, D) over each slot's own filled part -> (S, H, 1, D).
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """A step's queries, keys and values of every slot (S, 3 · H · D): the keys and values take their positions, the
+        queries look at each slot's own filled part -> (S, H · D).
 
         On a CPU only what is filled is read, and a row can't feel its neighbours' lengths. On a GPU all positions of
         all slots, masked: shapes are the same in every step, as a graph needs.
         """
-        k, v = self.k[layer], self.v[layer]
         if self._attend_filled:
-            return self._attend_filled(q, k, v, self._lengths)
-        if q.device.type != "cpu":
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=self._filled)
-        rows = []
+            return self._attend_filled(qkv, self.k[layer], self.v[layer], self._lengths)
+        S, H, _, D = self._shape
+        q, k, v = qkv.view(S, 3, H, D).unbind(1)
+        keys, values, q = self.k[layer], self.v[layer], q[:, :, None]
+        keys[self._rows, :, self._positions] = k
+        values[self._rows, :, self._positions] = v
+        if qkv.device.type != "cpu":
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=self._filled).reshape(S, H * D)
+        out = torch.zeros(S, H * D, dtype=qkv.dtype)
         for s, n in enumerate(self._lengths):
-            row = slice(s, s + 1)
-            rows.append(F.scaled_dot_product_attention(q[row], k[row, :, :n], v[row, :, :n]) if n else self._idle)
-        return torch.cat(rows)
+            if n:
+                row = slice(s, s + 1)
+                out[s] = F.scaled_dot_product_attention(q[row], keys[row, :, :n], values[row, :, :n]).reshape(-1)
+        return out
 
 
 def cpu_attention() -> Callable[[Tensor, Tensor, Tensor, np.ndarray], Tensor]:

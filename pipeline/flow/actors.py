@@ -15,14 +15,13 @@ import ray
 import torch
 
 from pipeline.bark.build import BUILDERS, load_text_encoder, place
-from pipeline.bark.semantic import SemanticTokens
-from pipeline.bark.stage import Stage
+from pipeline.bark.stage import Stage, Utterance
 from pipeline.config import RunConfig
 from pipeline.errors import RowError
 from pipeline.flow.isolation import Isolation
 from pipeline.flow.layouts import agreed
 from pipeline.flow.segments import Segment, fail, outcome, pack, segments_of, unpack, utterance_of
-from pipeline.flow.worker import Worker
+from pipeline.flow.worker import Future, Worker
 from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.hub import resolve
 from pipeline.schema import EDGE, RECEIPT
@@ -50,12 +49,19 @@ class PoolActor:
     """What the four have in common: the stage on its thread, rows that can't harm each other, reports to the driver."""
 
     stage_name: str
+    blamed: str  # for an input that can't be used
+    before: str  # the stage whose output this one gets
+
+    @staticmethod
+    def keep(output: Any) -> Any:
+        """What is kept of an output while the rest of its shard is made."""
+        return output
 
     def __init__(self, setup: Setup):
         self.setup = setup
         self.store = Store(setup.config.output, setup.config.storage_options)
         self.checkpoint = Checkpoint(resolve(setup.config.model, setup.revision))
-        self.worker = Worker(self.make_stage())
+        self.worker = Worker(self.make_stage(), self.keep)
         self.isolation = Isolation(self.stage_name, setup.board)
         self.rows_done = 0
         self._last_report = 0.0
@@ -87,17 +93,21 @@ class PoolActor:
 
     async def several(self, rows: dict[int, Any]) -> list[Made]:
         """These rows of a shard through the stage at once, in order."""
-
-        async def row(segments: list[Segment]) -> list[Made]:
-            made = await asyncio.gather(*(self.one(segment) for segment in segments))
+        begun = [[self.begin(segment) for segment in segments] for segments in await self.segments_of(rows)]
+        made: list[Made] = []
+        for row in begun:
+            made += [self.end(segment, await output) if output else (segment, None) for segment, output in row]
             self.report(rows=1)
-            return made
+        return made
 
-        done = await asyncio.gather(*(row(segments) for segments in await self.segments_of(rows)))
-        return [made for segments in done for made in segments]
-
-    async def one(self, segment: Segment) -> Made:
-        return (segment, None) if segment.get("error_kind") else await self.through(segment)
+    def begin(self, segment: Segment) -> tuple[Segment, Future | None]:
+        """Hand a segment to the stage; None where it has failed, here or before."""
+        if segment.get("error_kind"):
+            return segment, None
+        try:
+            return segment, self.worker.run(*self.input_of(segment))
+        except RowError as error:
+            return fail(segment, self.blamed, error), None
 
     def crashed(self, row: int, given: Any, error: RowError) -> list[Made]:
         """A row that is to blame for its process's end, as a segment with that error."""
@@ -112,9 +122,15 @@ class PoolActor:
     async def segments_of(self, rows: dict[int, Any]) -> list[list[Segment]]:
         return list(rows.values())
 
-    async def through(self, segment: Segment) -> Made:
-        """One segment through this stage; a RowError becomes the segment's error."""
-        raise NotImplementedError
+    def input_of(self, segment: Segment) -> tuple[Utterance, Any]:
+        """What the stage gets; raises RowError."""
+        return utterance_of(segment, self.checkpoint.folder), unpack(segment, self.before)
+
+    def end(self, segment: Segment, output: Any) -> Made:
+        """A segment with the stage's output; a RowError becomes its error."""
+        if isinstance(output, RowError):
+            return fail(segment, self.stage_name, output), None
+        return segment | {"codes": pack(output)}, None
 
     async def finish(self, shard: int, made: list[Made]) -> pa.Table:
         """What the next pool gets."""
@@ -125,7 +141,7 @@ class PoolActor:
 class Semantic(PoolActor):
     """Reads its shard's rows from the plan, splits them into segments, and speaks the first word."""
 
-    stage_name = "semantic"
+    stage_name, blamed = "semantic", "text"
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
@@ -144,52 +160,38 @@ class Semantic(PoolActor):
         pairs = [segments_of(i, row, self.setup.config, self.encoder) for i, row in rows.items()]
         return [[segment | {"text": text} for segment, text in row] for row in pairs]
 
-    async def through(self, segment: Segment) -> Made:
-        text = segment.pop("text")
-        try:
-            utterance = utterance_of(segment, self.checkpoint.folder, self.encoder.encode(text))
-        except RowError as error:
-            return fail(segment, "text", error), None
-        made = await self.worker.run(utterance, None)
-        if not isinstance(made, SemanticTokens):
-            return fail(segment, self.stage_name, made), None
-        known = {"num_semantic": made.tokens.size, "stop": made.stop, "codes": pack(made.tokens)}
+    def input_of(self, segment: Segment) -> tuple[Utterance, None]:
+        return utterance_of(segment, self.checkpoint.folder, self.encoder.encode(segment.pop("text"))), None
+
+    def end(self, segment: Segment, output: Any) -> Made:
+        if isinstance(output, RowError):
+            return super().end(segment, output)
+        known = {"num_semantic": output.tokens.size, "stop": output.stop, "codes": pack(output.tokens)}
         return segment | known, None
 
 
-class Between(PoolActor):
-    """Codes in, codes out."""
-
-    before: str
-
-    async def through(self, segment: Segment) -> Made:
-        try:
-            utterance = utterance_of(segment, self.checkpoint.folder)
-        except RowError as error:
-            return fail(segment, self.stage_name, error), None
-        made = await self.worker.run(utterance, unpack(segment, self.before))
-        if isinstance(made, RowError):
-            return fail(segment, self.stage_name, made), None
-        return segment | {"codes": pack(made)}, None
+class Coarse(PoolActor):
+    stage_name, blamed, before = "coarse", "coarse", "semantic"
 
 
-class Coarse(Between):
-    stage_name, before = "coarse", "semantic"
-
-
-class Fine(Between):
-    stage_name, before = "fine", "coarse"
+class Fine(PoolActor):
+    stage_name, blamed, before = "fine", "fine", "coarse"
 
 
 class Decode(PoolActor):
     """Makes the samples, joins each row's segments, encodes, writes the part and commits it."""
 
-    stage_name = "decode"
+    stage_name, blamed, before = "decode", "decode", "fine"
 
-    async def through(self, segment: Segment) -> Made:
-        utterance = utterance_of(segment | {"voice": None}, self.checkpoint.folder)
-        made = await self.worker.run(utterance, unpack(segment, "fine"))
-        return segment, made if isinstance(made, RowError) else Clip.of(made)
+    @staticmethod
+    def keep(output: Any) -> Any:
+        return Clip.of(output)  # half the memory
+
+    def input_of(self, segment: Segment) -> tuple[Utterance, Any]:
+        return super().input_of(segment | {"voice": None})
+
+    def end(self, segment: Segment, output: Any) -> Made:
+        return segment, output
 
     async def finish(self, shard: int, made: list[Made]) -> pa.Table:
         return await asyncio.to_thread(self._write, shard, made)

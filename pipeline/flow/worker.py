@@ -10,28 +10,31 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.bark.stage import Stage, Utterance
+from pipeline.errors import RowError
 
-Job = tuple[Utterance, Any, asyncio.AbstractEventLoop, asyncio.Future[Any]]
+Future = asyncio.Future[Any]
 
 
 class Worker:
-    """Serves one stage to many coroutines."""
+    """Serves one stage to many coroutines of one event loop. `keep` makes of an output what is kept of it."""
 
-    def __init__(self, stage: Stage):
+    def __init__(self, stage: Stage, keep: Callable[[Any], Any] = lambda output: output):
         self.stage = stage
+        self.keep = keep
         self.busy_s = 0.0
-        self._inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[Utterance, Any, Future]] = queue.SimpleQueue()
+        self._made: list[tuple[Future, Any]] = []
         threading.Thread(target=self._serve, daemon=True, name="stage").start()
 
-    async def run(self, utterance: Utterance, x: Any) -> Any:
-        """The stage's output for one utterance, or a RowError."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._inbox.put((utterance, x, loop, future))
-        return await future
+    def run(self, utterance: Utterance, x: Any) -> Future:
+        """What is kept of the stage's output for one utterance, or a RowError; called from the event loop."""
+        future = asyncio.get_running_loop().create_future()
+        self._inbox.put((utterance, x, future))
+        return future
 
     def _serve(self) -> None:
         try:
@@ -43,6 +46,7 @@ class Worker:
                     start = time.perf_counter()
                     more = self.stage.step()
                     self.busy_s += time.perf_counter() - start
+                    self._hand_over()
         except BaseException:
             # The machine went wrong (out of memory, a lost GPU, a bug): end this process, so that Ray starts a new
             # actor and runs its shards again. An exception in a thread would leave them waiting for ever.
@@ -57,15 +61,22 @@ class Worker:
             except queue.Empty:
                 return
 
-    def _take(self, job: Job) -> None:
-        utterance, x, loop, future = job
+    def _take(self, job: tuple[Utterance, Any, Future]) -> None:
+        utterance, x, future = job
 
         def done(output: Any) -> None:
-            loop.call_soon_threadsafe(settle, future, output)
+            self._made.append((future, output if isinstance(output, RowError) else self.keep(output)))
 
         self.stage.submit(utterance, x, done)
 
+    def _hand_over(self) -> None:
+        """All that a step has finished, in one call: to wake another thread costs more than what it then does."""
+        if self._made:
+            self._made[0][0].get_loop().call_soon_threadsafe(settle, self._made)
+            self._made = []
 
-def settle(future: asyncio.Future[Any], output: Any) -> None:
-    if not future.cancelled():
-        future.set_result(output)
+
+def settle(made: list[tuple[Future, Any]]) -> None:
+    for future, output in made:
+        if not future.cancelled():
+            future.set_result(output)

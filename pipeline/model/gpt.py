@@ -21,9 +21,7 @@ class Cache(Protocol):
 
     def begin(self, positions: Tensor) -> None: ...
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> None: ...
-
-    def attend(self, layer: int, q: Tensor) -> Tensor: ...
+    def attend(self, layer: int, qkv: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,7 @@ class GPT(nn.Module):
         cache.begin(positions)
         x = self.wte(tokens) + self.wpe(positions)  # (S, C)
         for layer, block in enumerate(self.h):
-            q, k, v = block.attn.qkv(block.ln_1(x)[:, None])  # each (S, H, 1, D)
-            cache.append(layer, k[:, :, 0], v[:, :, 0])
-            x = x + block.attn.project(cache.attend(layer, q))[:, 0]
+            x = x + block.attn.c_proj(cache.attend(layer, block.attn.c_attn(block.ln_1(x))))
             x = x + block.mlp(block.ln_2(x))
         return self.logits(x)
 

@@ -9,36 +9,51 @@ from pipeline.engine.attention import CPUAttention
 
 S, H, T, D = 4, 3, 40, 24
 LENGTHS = np.array([1, 40, 0, 17])
+Held = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @pytest.fixture
-def held() -> tuple[torch.Tensor, ...]:
+def held() -> Held:
+    """A step's queries, keys and values, and what the cache holds."""
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(shape, generator=generator) for shape in ((S, H, 1, D), (S, H, T, D), (S, H, T, D)))
+    qkv, k, v = (torch.randn(shape, generator=generator) for shape in ((S, 3 * H * D), (S, H, T, D), (S, H, T, D)))
+    return qkv, k, v
 
 
-def test_equals_torch_over_what_is_filled(held: tuple[torch.Tensor, ...]) -> None:
-    q, k, v = held
-    out = CPUAttention()(q, k, v, LENGTHS)
+def test_equals_torch_over_what_is_filled(held: Held) -> None:
+    qkv, k, v = held
+    out = CPUAttention()(qkv, k, v, LENGTHS)
     for s, n in enumerate(LENGTHS):
-        expected = F.scaled_dot_product_attention(q[s], k[s, :, :n], v[s, :, :n]) if n else torch.zeros(H, 1, D)
-        torch.testing.assert_close(out[s], expected)
+        query, key, value = qkv[s].view(3, H, 1, D)
+        if n:
+            assert torch.equal(k[s, :, n - 1], key[:, 0]) and torch.equal(v[s, :, n - 1], value[:, 0])
+            expected = F.scaled_dot_product_attention(query, k[s, :, :n], v[s, :, :n])
+        else:
+            expected = torch.zeros(H, 1, D)
+        torch.testing.assert_close(out[s], expected.flatten())
+
+
+def test_only_the_new_position_is_written(held: Held) -> None:
+    qkv, k, v = held
+    before = k.clone(), v.clone()
+    CPUAttention()(qkv, k, v, LENGTHS)
+    for after, old in zip((k, v), before, strict=True):
+        changed = (after != old).any(-1).any(1)  # (S, T)
+        assert changed.nonzero().tolist() == [[s, n - 1] for s, n in enumerate(LENGTHS) if n]
 
 
 @pytest.mark.parametrize("threads", [2, 3, 5])
-def test_threads_and_neighbours_change_nothing(
-    held: tuple[torch.Tensor, ...], threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    q, k, v = held
-    alone = CPUAttention()(q[1:2], k[1:2], v[1:2], LENGTHS[1:2])
+def test_threads_and_neighbours_change_nothing(held: Held, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    qkv, k, v = held
+    alone = CPUAttention()(qkv[1:2], k[1:2], v[1:2], LENGTHS[1:2])
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert torch.equal(CPUAttention()(q, k, v, LENGTHS)[1:2], alone)
+    assert torch.equal(CPUAttention()(qkv, k, v, LENGTHS)[1:2], alone)
 
 
-@pytest.mark.parametrize("where", ["q", "k", "v"])
-def test_what_is_not_a_number_stays_in_its_row(held: tuple[torch.Tensor, ...], where: str) -> None:
-    q, k, v = held
-    {"q": q, "k": k, "v": v}[where][1, 0, 0] = torch.nan
-    out = CPUAttention()(q, k, v, LENGTHS)
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_what_is_not_a_number_stays_in_its_row(held: Held, part: int) -> None:
+    qkv, k, v = held
+    qkv[1].view(3, H, D)[part, 0] = torch.nan
+    out = CPUAttention()(qkv, k, v, LENGTHS).view(S, H, D)
     assert out[1, 0].isnan().any()
     assert not out[[0, 2, 3]].isnan().any() and not out[1, 1:].isnan().any()
