@@ -1,7 +1,7 @@
 """What a stage is, and how it is run to the end in one process."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,7 +62,7 @@ class Sampling:
         return cls(**(zero | changes))
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
 
 
 SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling))

@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: spec.Vocabulary):
         self.tokenizer = tokenizer
+        self._ids = lru_cache(2048)(self._tokenize)  # a text is split, and then encoded: twice the same
         self.max_segment_tokens = vocabulary.max_segment_tokens
 
     @classmethod
@@ -69,7 +71,7 @@ class TextEncoder:
         Raises:
             RowError: `empty_text` or `text_too_long`; a text is never cut.
         """
-        ids = self.tokenizer.encode(normalize(text), add_special_tokens=False).ids
+        ids = self._ids(normalize(text))
         if not ids:
             raise RowError("empty_text", "the text has nothing to speak")
         if len(ids) > spec.TEXT_LEN:
@@ -132,7 +134,10 @@ class TextEncoder:
         if spoken_chars(text) > limits.max_chars:
             return False  # before tokenizing: a text may have megabytes
         assert limits.max_tokens is not None, "split has settled it"
-        return len(self.tokenizer.encode(text, add_special_tokens=False).ids) <= limits.max_tokens
+        return len(self._ids(text)) <= limits.max_tokens
+
+    def _tokenize(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def joint(left: str, right: str) -> str:
