@@ -14,10 +14,13 @@ import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RESOLVE = """
+import json
 import sys
 from pipeline.errors import CheckpointError
 from pipeline.model.checkpoint import Checkpoint
+from pipeline.model import hub
 from pipeline.model.hub import resolve
+hub.PINNED |= {"noise/tiny": hub.Pin(*json.loads(sys.argv[3]))} if sys.argv[3:] else {}
 try:
     folder = resolve(sys.argv[1], sys.argv[2] or None)
     print(folder, Checkpoint(folder).semantic().config.n_layer)
@@ -26,10 +29,10 @@ except CheckpointError as error:
 """
 
 
-def resolve(name: str, revision: str, env: dict[str, str]) -> str:
-    """In a process of its own: the hub's client reads its environment once."""
+def resolve(name: str, revision: str, env: dict[str, str], *pin: str) -> str:
+    """In a process of its own: the hub's client reads its environment once. `pin` is what noise/tiny is pinned to."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    command = [sys.executable, "-c", RESOLVE, name, revision]
+    command = [sys.executable, "-c", RESOLVE, name, revision, *pin]
     done = subprocess.run(command, env=clean | env, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -92,6 +95,20 @@ def test_a_model_is_fetched_once_and_then_used_offline(hub: tuple[str, list[str]
     assert not requests
     refused = resolve("noise/other", "", env)
     assert refused.startswith("refused: model 'noise/other' (revision main): neither a folder nor on the hub")
+
+
+def test_pinned_weights_are_those_that_were_published(hub: tuple[str, list[str]], tiny: Path, tmp_path: Path) -> None:
+    env = {"HF_ENDPOINT": hub[0], "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+    sha256 = hashlib.sha256((tiny / "model.safetensors").read_bytes()).hexdigest()
+    pin = json.dumps([COMMIT, {"model.safetensors": sha256}])
+    fetched = resolve("noise/tiny", "", env, pin)
+    assert fetched.endswith(f"snapshots/{COMMIT} 2")
+    assert hub[1] and not any("/main" in request for request in hub[1])
+    other = resolve("noise/tiny", "", env, json.dumps([COMMIT, {"model.safetensors": "0" * 64}]))
+    assert other.startswith("refused: ") and f"its SHA-256 is {sha256[:16]}..., must be 0000" in other
+    weights = Path(fetched.split()[0]) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")  # damaged in the cache
+    assert "damaged, or not what was published" in resolve("noise/tiny", "", env, pin)
 
 
 def test_without_a_network_and_a_cache_the_message_says_what_to_do(tmp_path: Path) -> None:
