@@ -24,6 +24,7 @@ from pipeline.shards.reader import Standing, commits, committed_shards, standing
 from pipeline.shards.storage import Store
 
 IDLE_ROUNDS = 5  # one after the other without a commit: 4 are what finding a row that hangs or raises can take
+LASTING = (StorageError.__name__, ConfigError.__name__)  # another round would find the same
 STOOD = (
     "shard {} was committed already when it was made here: another run is at work on this output, or a process died "
     "after its commit. Nothing is lost or doubled; of two runs, one can be stopped."
@@ -119,7 +120,7 @@ def rounds(plan: Plan, missing: list[int], store: Store, setup: Setup) -> None:
             left = sorted(set(missing) - committed_shards(store))
             cause = first_line(error) if error else ""
             idle = idle + 1 if len(left) == len(missing) else 0
-            if idle == IDLE_ROUNDS or (idle and StorageError.__name__ in cause):
+            if idle == IDLE_ROUNDS or (idle and any(name in cause for name in LASTING)):
                 raise IncompleteError(
                     f"{len(left):,} of {plan.num_shards:,} shards are missing and nothing more gets committed: "
                     f"{cause}; mend that and run the same command again"
