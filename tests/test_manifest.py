@@ -45,6 +45,28 @@ def test_folders_and_globs_are_read_in_sorted_order(tmp_path: Path) -> None:
     assert Manifest(str(tmp_path), limit=7).check() == 7
 
 
+def test_a_million_rows_in_tiny_row_groups(tmp_path: Path) -> None:
+    """Thirty thousand row groups. The rows are read in order, and nothing grows with them but a hash each."""
+    count = 1_000_000
+    table = pa.table({"id": pa.array(range(count)), "text": pa.repeat("A sentence.", count)})
+    pq.write_table(table, tmp_path / "m.parquet", row_group_size=33)
+    manifest = Manifest(str(tmp_path / "m.parquet"))
+    assert manifest.check() == count
+    before = pa.total_allocated_bytes()
+    first = 0
+    for each in manifest.tables():
+        assert each["id"][0].as_py() == str(first) and each["id"][-1].as_py() == str(first + len(each) - 1)
+        first += len(each)
+        assert pa.total_allocated_bytes() - before < 50 * 2**20
+    assert first == count
+
+
+def test_thousands_of_tiny_files(tmp_path: Path) -> None:
+    for i in range(2000):
+        parquet(tmp_path / f"{i:04d}.parquet", {"id": [f"{i}"], "text": ["A sentence."]})
+    assert [row["id"] for row in read(tmp_path)] == [f"{i}" for i in range(2000)]
+
+
 def test_whole_numbers_are_ids_in_every_format(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", {"id": [1, 20], "text": ["a", "b"]})
     assert [row["id"] for row in read(path)] == ["1", "20"]
