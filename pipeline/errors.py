@@ -11,6 +11,8 @@
 Anything else is the machine going wrong: it raises, and Ray runs the shard again.
 """
 
+import re
+
 
 class BarkeryError(Exception):
     """Base of all errors that Barkery raises on purpose."""
@@ -43,7 +45,13 @@ class IncompleteError(BarkeryError):
     """Rows are left that are neither written nor failed; the message says how many and how to go on."""
 
 
+def redact(text: str) -> str:
+    """A text whose URLs have lost what may be secret: user, password and the query (signatures, tokens)."""
+    text = re.sub(r"(://)[^/\s'\"]*@", r"\1", text)
+    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1?...", text)
+
+
 def one_line(error: BaseException) -> str:
     """What a library says of a user's file, for a message of ours: its first line, without the file's own bytes at
     length; the error's name where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return redact((str(error).strip() or type(error).__name__).splitlines()[0][:300])
