@@ -87,9 +87,19 @@ class PoolActor:
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         (shard,) = batch["shard"].to_pylist()
-        made = await self.isolation.serve(shard, await self.rows_of(batch), self.several, self.crashed)
-        self.report(now=True)
-        return await self.finish(shard, made)
+        reports = asyncio.create_task(self._report_on())
+        try:
+            made = await self.isolation.serve(shard, await self.rows_of(batch), self.several, self.crashed)
+            self.report(now=True)
+            return await self.finish(shard, made)
+        finally:
+            reports.cancel()
+
+    async def _report_on(self) -> None:
+        """While a shard is here: one row of it may take hours, and who waits must see that it moves."""
+        while True:
+            await asyncio.sleep(REPORT_EVERY_S)
+            self.report()
 
     async def several(self, rows: dict[int, Any]) -> list[Made]:
         """These rows of a shard through the stage at once, in order."""

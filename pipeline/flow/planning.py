@@ -81,8 +81,7 @@ def plan_manifest(config: RunConfig, store: Store, model: Model) -> list[Plan]:
     rows_per_shard = config.rows_per_shard or pick_rows_per_shard(num_rows, config)
     plan = Plan(identity, num_rows, rows_per_shard, config=saved(config))
     store.put("README.md", card(identity, model.columns, num_rows))
-    write_plan(store, plan, manifest.tables(), ABOUT)
-    return [plan]
+    return [write_plan(store, plan, manifest.tables(), ABOUT)]
 
 
 def pick_rows_per_shard(num_rows: int, config: RunConfig) -> int:
@@ -127,9 +126,8 @@ def plan_retry(config: RunConfig, store: Store, model: Model, last: Plan, held: 
     """A plan of all rows that failed in the last one, in shards that go on counting."""
     failing = {commit.shard: commit.failed for commit in held if commit.shard in last.shards and commit.failed}
     sizes = (sum(failing.values()), last.rows_per_shard)
-    plan = Plan(model.identity(config), *sizes, last.generation + 1, last.shards.stop, saved(config))
-    write_plan(store, plan, failed_rows(store, last, failing.keys()), ABOUT)
-    return plan
+    plan = Plan(model.identity(config), *sizes, last.generation + 1, last.shards.stop, config=saved(config))
+    return write_plan(store, plan, failed_rows(store, last, failing.keys()), ABOUT)
 
 
 def failed_rows(store: Store, plan: Plan, failing: Collection[int]) -> Iterator[pa.Table]:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
-from pipeline.config import PoolConfig, RunConfig
+from pipeline.config import PoolConfig
 from pipeline.flow.actors import POOLS, Setup
+from pipeline.flow.stall import stall_guard
 from pipeline.schema import SHARD
 
 # Of a shard whose actor died; then the round ends and the driver plans what is missing. Enough for isolation.py to find
@@ -27,7 +28,7 @@ def receipts(shards: list[int], setup: Setup) -> Iterator[dict[str, Any]]:
 
 def build(shards: list[int], setup: Setup) -> Dataset:
     """One block is one row is one shard, all the way: Ray can neither merge nor split shards."""
-    set_context(setup.config)
+    set_context(setup)
     # Blocks, not `read_parquet`: a read task fused in front of an async actor runs on its event loop and freezes
     # every shard in flight there (and hangs the job if it raises). An input of blocks has no read task at all.
     dataset = ray.data.from_arrow([pa.Table.from_pylist([{"shard": shard}], schema=SHARD) for shard in shards])
@@ -63,16 +64,17 @@ def add_pool(dataset: Dataset, actor: type, pool: PoolConfig, setup: Setup) -> D
     )
 
 
-def set_context(config: RunConfig) -> None:
+def set_context(setup: Setup) -> None:
     """Ray Data's process-wide knobs, all of them."""
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", DeprecationWarning)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False  # ours count rows and audio, not blocks
     context.print_on_execution_start = False
-    # Lost actors that can't be placed again make Ray wait for ever: after this long without a shard moving, end the
+    # Lost actors that can't be placed again make Ray wait for ever: when nothing has moved for so long, end the
     # execution, and the driver starts what is missing anew.
-    context.execution_no_progress_timeout_s = config.stall_timeout_s
+    context.execution_no_progress_timeout_s = -1
+    context.custom_execution_callback_classes = [stall_guard(setup.board, setup.config.stall_timeout_s)]
     # A block that fails must not be dropped: it is a whole shard. It ends the round, which is then planned again.
     context.max_errored_blocks = 0
     context.actor_init_retry_on_errors = [OSError, ConnectionError]  # while weights are fetched

@@ -1,21 +1,25 @@
 """The plan: the manifest's rows cut into shards, once, kept with the output.
 
-    _plan/plan-00000.parquet   the first 1000 shards: row group k is shard k
-    _plan/run.json             what decides the output; written last, so it makes the plan count
-    _plan/retry-00001/         the same for a retry: the rows that had failed, in shards that go on counting
+    _plan/plan-00000-HASH.parquet   the first 100 shards: row group k is shard k
+    _plan/run.json                  what decides the output, and the names of those files; created last, only if absent
+    _plan/retry-00001/              the same for a retry: the rows that had failed, in shards that go on counting
 
-A resumed run finds the same shards whatever became of the manifest's files, and a changed manifest is noticed row
-by row.
+A plan's files are named by their contents: a second driver that plans other rows at the same time can't touch them, and
+a damaged one is noticed. A resumed run finds the same shards whatever became of the manifest's files, and a changed
+manifest is noticed row by row.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.shards.storage import Store
@@ -28,10 +32,11 @@ class Plan:
     """What a run is: its identity, and how many rows and shards."""
 
     identity: dict[str, Any]
-    num_rows: int
-    rows_per_shard: int
-    generation: int = 0  # 0: the manifest's rows; n: those that had failed in n - 1
-    first_shard: int = 0  # numbers are never used twice in an output
+    num_rows: NonNegativeInt
+    rows_per_shard: PositiveInt
+    generation: NonNegativeInt = 0  # 0: the manifest's rows; n: those that had failed in n - 1
+    first_shard: NonNegativeInt = 0  # numbers are never used twice in an output
+    files: tuple[str, ...] = ()  # names; known once they are written
     config: dict[str, Any] = field(default_factory=dict, compare=False)  # for a retry to start from; no secrets
 
     @property
@@ -46,7 +51,10 @@ class Plan:
         return min(self.rows_per_shard, self.num_rows - (shard - self.first_shard) * self.rows_per_shard)
 
     def file_of(self, shard: int) -> str:
-        return f"{folder(self.generation)}/plan-{(shard - self.first_shard) // SHARDS_PER_FILE:05d}.parquet"
+        return f"{folder(self.generation)}/{self.files[(shard - self.first_shard) // SHARDS_PER_FILE]}"
+
+
+PLAN = TypeAdapter(Plan)
 
 
 def folder(generation: int) -> str:
@@ -84,35 +92,55 @@ def open_plan(store: Store, generation: int = 0) -> Plan | None:
     """One generation's plan, if it is there."""
     name = run_file(generation)
     try:
-        held = json.loads(store.get(name))
-        sizes = (held["num_rows"], held["rows_per_shard"])
-        return Plan(held["identity"], *sizes, generation, held.get("first_shard", 0), held.get("config", {}))
+        plan = replace(PLAN.validate_json(store.get(name), strict=True), generation=generation)
+        if len(plan.files) != -(-plan.num_shards // SHARDS_PER_FILE):
+            raise ValueError(f"files: {len(plan.files)} for {plan.num_shards} shards")
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{store.path(name)}: damaged: {error}; use a new output folder") from error
+    except ValueError as error:
+        raise ConfigError(f"{store.path(name)}: damaged: {problem(error)}; use a new output folder") from error
+    return plan
 
 
-def write_plan(store: Store, plan: Plan, tables: Iterator[pa.Table], about: dict[str, Any]) -> None:
-    """Write all shards, then run.json. A plan left half-written has no run.json and is written again."""
-    buffer, writer, count = io.BytesIO(), None, 0
-    for count, table in enumerate(cut(tables, plan.rows_per_shard), 1):
-        if writer is None:
-            buffer = io.BytesIO()
-            writer = pq.ParquetWriter(buffer, table.schema, compression="zstd")
-        writer.write_table(table, row_group_size=plan.rows_per_shard)
-        if count % SHARDS_PER_FILE == 0:
-            writer.close()
-            store.put(plan.file_of(plan.first_shard + count - 1), buffer.getvalue())
-            writer = None
-    if writer is not None:
-        writer.close()
-        store.put(plan.file_of(plan.first_shard + count - 1), buffer.getvalue())
-    sizes = {"num_rows": plan.num_rows, "rows_per_shard": plan.rows_per_shard, "first_shard": plan.first_shard}
+def problem(error: ValueError) -> str:
+    """The first thing that is wrong with a JSON file of ours."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))} {first['msg']}".strip()
+
+
+def write_plan(store: Store, plan: Plan, tables: Iterator[pa.Table], about: dict[str, Any]) -> Plan:
+    """Write all shards, then run.json; the plan with its files. One left half-written has no run.json and is written
+    again."""
+    names: list[str] = []
+    for content in plan_files(tables, plan.rows_per_shard):
+        names.append(file_name(len(names), content))
+        store.put(f"{folder(plan.generation)}/{names[-1]}", content)
+    plan = replace(plan, files=tuple(names))
+    sizes = {name: getattr(plan, name) for name in ("num_rows", "rows_per_shard", "first_shard", "files")}
     held = {"identity": plan.identity, **sizes, "config": plan.config, **about}
     content = json.dumps(held, indent=1, ensure_ascii=False).encode()
     if not store.create(run_file(plan.generation), content) and open_plan(store, plan.generation) != plan:
-        raise ConfigError(f"output {store.url}: another run was started there at the same time, with other settings")
+        raise ConfigError(
+            f"output {store.url}: another run was started there at the same time, with other settings or rows"
+        )
+    return plan
+
+
+def plan_files(tables: Iterator[pa.Table], rows_per_shard: int) -> Iterator[bytes]:
+    """The shards' rows as Parquet, SHARDS_PER_FILE row groups in each."""
+    shards = cut(tables, rows_per_shard)
+    for first in shards:
+        buffer = io.BytesIO()
+        with pq.ParquetWriter(buffer, first.schema, compression="zstd") as writer:
+            for table in chain([first], islice(shards, SHARDS_PER_FILE - 1)):
+                writer.write_table(table, row_group_size=rows_per_shard)
+        yield buffer.getvalue()
+
+
+def file_name(number: int, content: bytes) -> str:
+    return f"plan-{number:05d}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
 
 
 def refuse_changes(store: Store, old: Plan, new: Plan, tables: Iterator[pa.Table]) -> None:
@@ -133,9 +161,13 @@ def refuse_changes(store: Store, old: Plan, new: Plan, tables: Iterator[pa.Table
         if held.schema.names != table.schema.names:
             different = sorted(set(held.schema.names) ^ set(table.schema.names))
             raise ConfigError(f"{where}the manifest's columns differ: {', '.join(different)}{after}")
-        row = next(i for i, (a, b) in enumerate(zip(held.to_pylist(), table.to_pylist(), strict=True)) if a != b)
-        row_id = table["id"][row].as_py()
-        raise ConfigError(f"{where}manifest row {shard * old.rows_per_shard + row} (id {row_id!r}) differs{after}")
+        # As Parquet keeps it: seconds become milliseconds, for one. And by repr, since nan is not equal to nan.
+        kept = pq.read_table(io.BytesIO(next(plan_files(iter([table]), len(table)))))
+        pairs = zip(held.to_pylist(), kept.to_pylist(), strict=True)
+        row = next((i for i, (a, b) in enumerate(pairs) if repr(a) != repr(b)), None)
+        if row is not None:
+            row_id = table["id"][row].as_py()
+            raise ConfigError(f"{where}manifest row {shard * old.rows_per_shard + row} (id {row_id!r}) differs{after}")
 
 
 def cut(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -156,16 +188,18 @@ def cut(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def planned_shards(store: Store, plan: Plan) -> Iterator[pa.Table]:
     """The rows of all shards in order, one plan file in memory at a time."""
-    for first in plan.shards[::SHARDS_PER_FILE]:
-        expected = min(SHARDS_PER_FILE, plan.shards.stop - first)
+    for number, first in enumerate(plan.shards[::SHARDS_PER_FILE]):
+        name = plan.file_of(first)
         try:
-            file = pq.ParquetFile(io.BytesIO(store.get(plan.file_of(first))))
-            if file.num_row_groups != expected:
-                raise pa.ArrowInvalid(f"{file.num_row_groups} row groups, not {expected}")
+            content = store.get(name)
+            if file_name(number, content) != plan.files[number]:
+                raise pa.ArrowInvalid("it is not what was written")
+            file = pq.ParquetFile(io.BytesIO(content))
         except (FileNotFoundError, pa.ArrowInvalid) as error:
-            where = store.path(plan.file_of(first))
-            raise ConfigError(f"{where}: the run's plan is missing or damaged; use a new output folder") from error
-        yield from (file.read_row_group(group).combine_chunks() for group in range(expected))
+            raise ConfigError(
+                f"{store.path(name)}: the run's plan is missing or damaged; use a new output folder"
+            ) from error
+        yield from (file.read_row_group(group).combine_chunks() for group in range(file.num_row_groups))
 
 
 def read_shard(store: Store, plan: Plan, shard: int) -> pa.Table:

@@ -12,13 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
+from pipeline.errors import ConfigError, one_line
 from pipeline.shards.plan import Plan, part_name, planned_shards, plans_of
-from pipeline.shards.reader import Standing, commits, standing
+from pipeline.shards.reader import Standing, commits, committed_shards, standing
 from pipeline.shards.storage import Store
-from pipeline.shards.writer import Commit
+from pipeline.shards.writer import Commit, read_commit
 from pipeline.spec import SAMPLE_RATE
 
 AT_ONCE = 4  # parts in memory
+CLIP = ("audio", "num_samples", "sampling_rate")  # columns that are looked into
 MP3_FRAME = 1152  # samples; encoders pad by a few frames
 
 
@@ -61,23 +63,26 @@ def status(store: Store) -> Status:
 
 
 def failure_kinds(store: Store, held: list[Commit]) -> Counter[str]:
-    """Failed rows by their error_type."""
+    """Failed rows by their error_type, as far as their files can be read; `verify` says more of the others."""
     kinds: Counter[str] = Counter()
     for commit in held:
         if commit.failures:
-            content = store.get(f"failures/{part_name(commit.shard)}.parquet")
-            kinds.update(pq.read_table(io.BytesIO(content), columns=["error_type"])["error_type"].to_pylist())
+            try:
+                content = store.get(f"failures/{part_name(commit.shard)}.parquet")
+                kinds.update(pq.read_table(io.BytesIO(content), columns=["error_type"])["error_type"].to_pylist())
+            except (FileNotFoundError, OSError, pa.ArrowException, KeyError):
+                kinds["unreadable"] += commit.failed
     return kinds
 
 
 def verify(store: Store) -> Report:
     """Hashes, counts, ids against the plan, every clip decoded, and files that belong to no commit."""
     plans = plans_of(store)
-    held = {commit.shard: commit for commit in commits(store)}
-    report = Report(standing(plans, list(held.values())))
+    held, damaged = readable_commits(store)
+    report = Report(standing(plans, list(held.values())), problems=damaged)
     report.problems += orphans(store, held)
     planned = set(range(plans[-1].shards.stop))
-    report.missing_shards = len(planned - held.keys())
+    report.missing_shards = len(planned - committed_shards(store))
     known = {f"{part_name(shard)}.json" for shard in planned}
     strange = sorted(set(store.names("_commits")) - known)
     report.problems += [f"_commits/{name}: is not the commit of a planned shard" for name in strange]
@@ -97,6 +102,18 @@ def verify(store: Store) -> Report:
     return report
 
 
+def readable_commits(store: Store) -> tuple[dict[int, Commit], list[str]]:
+    """By shard; and what is wrong with the others."""
+    held: dict[int, Commit] = {}
+    problems = []
+    for shard in sorted(committed_shards(store)):
+        try:
+            held[shard] = read_commit(store, shard)
+        except ConfigError as error:
+            problems.append(str(error))
+    return held, problems
+
+
 def repeated(ids: list[str], how: str) -> list[str]:
     ids = sorted(ids)
     return [f"id {a!r} is there {how}" for a, b in pairwise(ids) if a == b]
@@ -104,9 +121,10 @@ def repeated(ids: list[str], how: str) -> list[str]:
 
 def orphans(store: Store, held: dict[int, Commit]) -> Iterator[str]:
     """Parts without a commit: a run that stopped leaves some, and the next one writes them again."""
+    unread = {f"{part_name(shard)}.parquet" for shard in committed_shards(store) - held.keys()}  # named already
     for kind in ("data", "failures"):
         claimed = {f"{part_name(c.shard)}.parquet" for c in held.values() if getattr(c, kind)}
-        for name in sorted(set(store.names(kind)) - claimed):
+        for name in sorted(set(store.names(kind)) - claimed - unread):
             yield f"{kind}/{name}: belongs to no commit"
 
 
@@ -134,11 +152,14 @@ def check(store: Store, commit: Commit, planned: list[str]) -> Found:
             if hashlib.sha256(content).hexdigest() != file.sha256:
                 problems.append(f"{name}: is not what was committed ({len(content):,} bytes, was {file.bytes:,})")
             tables[kind] = pq.read_table(io.BytesIO(content))
+            if lacking := sorted({"id", *(CLIP if kind == "data" else ())} - set(tables[kind].column_names)):
+                del tables[kind]
+                raise pa.ArrowInvalid(f"it has no column {', '.join(lacking)}")
         except FileNotFoundError:
             problems.append(f"{name}: is missing")
             continue
-        except (pa.ArrowInvalid, OSError) as error:
-            problems.append(f"{name}: can't be read: {error}")
+        except (pa.ArrowException, OSError) as error:
+            problems.append(f"{name}: can't be read: {one_line(error)}")
             continue
         if len(tables[kind]) != count:
             problems.append(f"{name}: holds {len(tables[kind])} rows, its commit says {count}")
@@ -148,6 +169,13 @@ def check(store: Store, commit: Commit, planned: list[str]) -> Found:
     if whole:  # else the file was named already
         problems += [f"{part_name(commit.shard)}: id {i!r} is planned and not there" for i in sorted(lost)[:3]]
     problems += [f"{part_name(commit.shard)}: id {i!r} is there and not planned" for i in sorted(strange)[:3]]
+    if (
+        "data" in tables
+        and (made := sum(filter(None, tables["data"]["num_samples"].to_pylist()))) != commit.num_samples
+    ):
+        problems.append(
+            f"data/{part_name(commit.shard)}.parquet: {made:,} samples, its commit says {commit.num_samples:,}"
+        )
     clips, broken = decode(tables["data"], part_name(commit.shard)) if "data" in tables else (0, [])
     return Found(spoken, failed, clips, problems + broken)
 
@@ -155,12 +183,14 @@ def check(store: Store, commit: Commit, planned: list[str]) -> Found:
 def decode(table: pa.Table, part: str) -> tuple[int, list[str]]:
     """Every clip to samples: how many were right, and what is wrong with the others."""
     clips, problems = 0, []
-    columns = ("id", "audio", "num_samples", "sampling_rate")
-    for row_id, audio, num_samples, rate in zip(*(table[c].to_pylist() for c in columns), strict=True):
+    for row_id, audio, num_samples, rate in zip(*(table[c].to_pylist() for c in ("id", *CLIP)), strict=True):
         try:
             samples, found_rate = soundfile.read(io.BytesIO(audio["bytes"]), dtype="int16")
         except (soundfile.LibsndfileError, TypeError, KeyError) as error:
             problems.append(f"data/{part}.parquet: id {row_id!r}: can't be decoded: {error}")
+            continue
+        if num_samples is None or rate is None:
+            problems.append(f"data/{part}.parquet: id {row_id!r}: says neither its length nor its rate")
             continue
         exact = audio["bytes"][:4] in (b"fLaC", b"RIFF")  # MP3 comes in frames
         if found_rate != rate or abs(len(samples) - num_samples) > (0 if exact else 4 * MP3_FRAME):

@@ -5,7 +5,7 @@
     _commits/part-00042.json      counts and hashes; created last, only if absent
 
 Names follow from the plan and bytes from the rows, so running a shard twice is harmless; what stands committed is
-not written again.
+not written again. Two writers at the same moment, with different bytes: the last one's part and commit stand, both.
 """
 
 import hashlib
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import NonNegativeInt, TypeAdapter
 
 from pipeline import spec
 from pipeline.errors import ConfigError, RowError
 from pipeline.schema import FAILURE, output_schema
 from pipeline.shards.audio import encode
-from pipeline.shards.plan import part_name
+from pipeline.shards.plan import part_name, problem
 from pipeline.shards.storage import Store
 
 MAX_GROUP_ROWS, MAX_GROUP_BYTES = 1000, 2**30
@@ -64,12 +65,15 @@ class File:
 class Commit:
     """What `_commits/part-*.json` holds."""
 
-    shard: int
-    written: int
-    failed: int
-    num_samples: int
+    shard: NonNegativeInt
+    written: NonNegativeInt
+    failed: NonNegativeInt
+    num_samples: NonNegativeInt
     data: File | None
     failures: File | None
+
+
+COMMIT = TypeAdapter(Commit)
 
 
 def write_shard(
@@ -83,10 +87,8 @@ def write_shard(
 ) -> tuple[Commit, bool]:
     """Write all rows of one shard, each into data or failures, then commit; returns what stands committed, and whether
     it stood before: then another run, or an actor that died after its commit, was first."""
-    try:
-        return read_commit(store, shard), True
-    except FileNotFoundError:
-        pass
+    if stood := committed(store, shard):
+        return stood, True
     given = rows.to_pylist()
     written = [
         data_row(row, outcome, audio_format, model)
@@ -94,26 +96,47 @@ def write_shard(
         if isinstance(outcome, Spoken)
     ]
     failed = [failure_row(row, o, generation) for row, o in zip(given, outcomes, strict=True) if isinstance(o, Failed)]
-    name = part_name(shard)
-    data = put_rows(store, f"data/{name}.parquet", written, output_schema(rows.schema))
-    failures = put_rows(store, f"failures/{name}.parquet", failed, FAILURE)
+    data, failures = encoded(written, output_schema(rows.schema)), encoded(failed, FAILURE)
     num_samples = sum(row["num_samples"] for row in written)
-    commit = Commit(shard, len(written), len(failed), num_samples, data, failures)
-    first = store.create(f"_commits/{name}.json", json.dumps(asdict(commit), indent=1).encode())
-    return (commit, False) if first else (read_commit(store, shard), True)
+    commit = Commit(shard, len(written), len(failed), num_samples, described(data), described(failures))
+    if stood := committed(store, shard):  # encoding takes seconds: what stands is not to be touched
+        return stood, True
+    name = part_name(shard)
+    for path, content in ((f"data/{name}.parquet", data), (f"failures/{name}.parquet", failures)):
+        if content is None:
+            store.remove(path)  # of an attempt that ended otherwise, and without a commit
+        else:
+            store.put(path, content)
+    record = json.dumps(asdict(commit), indent=1).encode()
+    if store.create(f"_commits/{name}.json", record):
+        return commit, False
+    if (stood := read_commit(store, shard)) == commit:
+        return stood, True
+    # Somebody committed while we were putting, and made it otherwise (another kind of processor, a voice that only one
+    # of us could fetch). What lies there now is ours, whole, so the commit must say that.
+    store.put(f"_commits/{name}.json", record)
+    return commit, True
+
+
+def committed(store: Store, shard: int) -> Commit | None:
+    try:
+        return read_commit(store, shard)
+    except FileNotFoundError:
+        return None
 
 
 def read_commit(store: Store, shard: int) -> Commit:
-    """Raises FileNotFoundError; ConfigError: it can't be read."""
+    """Raises FileNotFoundError; ConfigError: it can't be read, or is not this shard's."""
     name = f"_commits/{part_name(shard)}.json"
     try:
-        held = json.loads(store.get(name))
-        files = {k: File(**held[k]) if held[k] else None for k in ("data", "failures")}
-        return Commit(**(held | files))
-    except (ValueError, KeyError, TypeError) as error:
+        commit = COMMIT.validate_json(store.get(name), strict=True)
+        if commit.shard != shard:
+            raise ValueError(f"it is of shard {commit.shard}")
+    except ValueError as error:
         raise ConfigError(
-            f"{store.path(name)}: damaged: {error}; delete it and run again to make its part anew"
+            f"{store.path(name)}: damaged: {problem(error)}; delete it and run again to make its part anew"
         ) from error
+    return commit
 
 
 def data_row(row: dict[str, Any], spoken: Spoken, audio_format: str, model: dict[str, str]) -> dict[str, Any]:
@@ -141,8 +164,8 @@ def failure_row(row: dict[str, Any], failed: Failed, generation: int) -> dict[st
     return known | {"seed": failed.seed, "stage": failed.stage} | error | {"generation": generation}
 
 
-def put_rows(store: Store, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> File | None:
-    """Encode in memory, one PUT; nothing is written where there are no rows."""
+def encoded(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes | None:
+    """A part in memory; None where there are no rows."""
     if not rows:
         return None
     buffer = io.BytesIO()
@@ -152,9 +175,11 @@ def put_rows(store: Store, name: str, rows: list[dict[str, Any]], schema: pa.Sch
     with pq.ParquetWriter(buffer, schema, **how) as writer:
         for group in row_groups(rows):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
-    content = buffer.getvalue()
-    store.put(name, content)
-    return File(len(content), hashlib.sha256(content).hexdigest())
+    return buffer.getvalue()
+
+
+def described(content: bytes | None) -> File | None:
+    return None if content is None else File(len(content), hashlib.sha256(content).hexdigest())
 
 
 def row_groups(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """A whole object or none, the first commit wins, and a plan gives back the rows it was cut from."""
 
+import io
 import threading
 from pathlib import Path
 
@@ -60,15 +61,51 @@ def test_a_plan_gives_back_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     table = pa.table({"id": [str(i) for i in range(47)], "text": [f"t{i}" for i in range(47)]})
     pieces = [table[:5], table[5:30], table[30:31], table[31:]]
     plan = plans.Plan({"seed": 1}, 47, 4)
-    plans.write_plan(store, plan, iter(pieces), {})
+    plan = plans.write_plan(store, plan, iter(pieces), {})
     assert plans.open_plan(store) == plan and plan.num_shards == 12 and plan.rows_in(11) == 3
     read = pa.concat_tables([plans.read_shard(store, plan, k) for k in range(12)])
     assert read.equals(table)
     assert [len(plans.read_shard(store, plan, k)) for k in (0, 11)] == [4, 3]
     plans.refuse_changes(store, plan, plan, iter([table]))  # cut otherwise, the same rows: no change
-    store.put("_plan/plan-00001.parquet", b"PAR1")
-    with pytest.raises(ConfigError, match=r"plan-00001\.parquet: the run's plan is missing or damaged"):
-        plans.refuse_changes(store, plan, plan, iter([table]))
+    content = store.get(f"_plan/{plan.files[1]}")
+    for damaged in (b"PAR1", content[:90] + b"?" + content[91:]):
+        store.put(f"_plan/{plan.files[1]}", damaged)
+        with pytest.raises(ConfigError, match=r"plan-00001-\w+\.parquet: the run's plan is missing or damaged"):
+            plans.refuse_changes(store, plan, plan, iter([table]))
+
+
+def test_values_that_parquet_keeps_otherwise_are_no_change(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "id": ["a", "b", "c"],
+            "text": ["x", "y", "z"],
+            "score": [1.0, float("nan"), None],
+            "when": pa.array([0, 1, 2], pa.timestamp("s")),  # Parquet has no seconds
+            "at": pa.array([0, 1, 2], pa.time32("s")),
+        }
+    )
+    store = Store(str(tmp_path))
+    plan = plans.write_plan(store, plans.Plan({}, 3, 2), iter([table]), {})
+    plans.refuse_changes(store, plan, plan, iter([table]))
+    other = table.set_column(2, "score", pa.array([1.0, float("nan"), float("nan")]))
+    with pytest.raises(ConfigError, match=r"manifest row 2 \(id 'c'\) differs"):
+        plans.refuse_changes(store, plan, plan, iter([other]))
+
+
+@pytest.mark.parametrize("rows_per_shard", [2, 4])
+def test_two_that_plan_at_once_do_not_mix(tmp_path: Path, rows_per_shard: int) -> None:
+    """The first one's run.json is there when the second, with other rows, comes to write its own."""
+    tables = {who: pa.table({"id": [f"{who}{i}" for i in range(4)], "text": ["words"] * 4}) for who in "AB"}
+
+    class Second(Store):
+        def create(self, name: str, content: bytes) -> bool:
+            plans.write_plan(Store(str(tmp_path)), plans.Plan({}, 4, 2), iter([tables["A"]]), {})
+            return super().create(name, content)
+
+    with pytest.raises(ConfigError, match="another run was started there at the same time"):
+        plans.write_plan(Second(str(tmp_path)), plans.Plan({}, 4, rows_per_shard), iter([tables["B"]]), {})
+    held = plans.open_plan(Store(str(tmp_path)))
+    assert held and pa.concat_tables(plans.planned_shards(Store(str(tmp_path)), held)).equals(tables["A"])
 
 
 @pytest.mark.parametrize("audio_format", ["flac", "wav", "mp3"])
@@ -94,8 +131,6 @@ def test_long_clips_are_cut_into_row_groups(tmp_path: Path, monkeypatch: pytest.
     sizes = (100, 100, 100, 400, 10, 10, 10, 10)
     rows = [{"id": str(i), "audio": {"bytes": bytes([i]) * size, "path": None}} for i, size in enumerate(sizes)]
     schema = pa.schema([("id", pa.string()), ("audio", AUDIO)])
-    store = Store(str(tmp_path))
-    assert writer.put_rows(store, "part.parquet", rows, schema) is not None
-    file = pq.ParquetFile(tmp_path / "part.parquet")
+    file = pq.ParquetFile(io.BytesIO(writer.encoded(rows, schema) or b""))
     assert [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)] == [2, 1, 1, 3, 1]
     assert file.read().to_pylist() == rows

@@ -1,15 +1,17 @@
 """`verify` finds what is broken on purpose, each by name, and nothing in a whole output."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ConfigError, RowError
 from pipeline.shards.audio import to_int16
-from pipeline.shards.plan import Plan, read_shard, write_plan
+from pipeline.shards.plan import Plan, plans_of, read_shard, write_plan
 from pipeline.shards.storage import Store
 from pipeline.shards.verify import failure_kinds, status, verify
 from pipeline.shards.writer import Failed, Spoken, write_shard
@@ -31,12 +33,12 @@ def output(tmp_path: Path) -> Path:
     """Ten rows in five shards, four of them committed; row 3 failed."""
     store = Store(str(tmp_path / "out"))
     table = pa.table({"id": [f"row {i}" for i in range(10)], "text": ["words"] * 10})
-    write_plan(store, PLAN, iter([table]), {})
+    plan = write_plan(store, PLAN, iter([table]), {})
     for shard in range(4):
         outcomes: list[Spoken | Failed] = [spoken(2 * shard), spoken(2 * shard + 1)]
         if shard == 1:
             outcomes[1] = Failed(3, "text", RowError("empty_text", "no words"))
-        write_shard(store, shard, read_shard(store, PLAN, shard), outcomes, "flac", MODEL)
+        write_shard(store, shard, read_shard(store, plan, shard), outcomes, "flac", MODEL)
     return tmp_path / "out"
 
 
@@ -64,6 +66,28 @@ def swap_two_parts(output: Path) -> None:
     (output / "data/part-00002.parquet").write_bytes((output / "data/part-00000.parquet").read_bytes())
 
 
+def change(name: str, **values: object) -> Callable[[Path], object]:
+    """A JSON file of the output with other values in it."""
+
+    def write(output: Path) -> None:
+        held = json.loads((output / name).read_text())
+        (output / name).write_text(json.dumps(held | values))
+
+    return write
+
+
+def without_a_column(output: Path) -> None:
+    path = output / "data/part-00002.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["num_samples"]), path)
+
+
+def without_a_length(output: Path) -> None:
+    path = output / "data/part-00002.parquet"
+    table = pq.read_table(path)
+    index = table.column_names.index("num_samples")
+    pq.write_table(table.set_column(index, "num_samples", pa.nulls(len(table), pa.int64())), path)
+
+
 BREAKS: list[tuple[Callable[[Path], object], str]] = [
     (flip_a_byte, "data/part-00002.parquet: is not what was committed"),
     (lambda o: (o / "data/part-00000.parquet").unlink(), "data/part-00000.parquet: is missing"),
@@ -72,6 +96,16 @@ BREAKS: list[tuple[Callable[[Path], object], str]] = [
     (swap_two_parts, "id 'row 0' is there more than once"),
     (swap_two_parts, "part-00002: id 'row 4' is planned and not there"),
     (lambda o: (o / "_commits/part-00003.json").rename(o / "_commits/part-00009.json"), "part-00009.json"),
+    (
+        change("_commits/part-00002.json", num_samples=10**12),
+        "part-00002.parquet: 1,920 samples, its commit says 1,000",
+    ),
+    (change("_commits/part-00002.json", written="2"), "part-00002.json: damaged: written Input should be"),
+    (change("_commits/part-00002.json", written=-2), "part-00002.json: damaged: written Input should be"),
+    (change("_commits/part-00002.json", shard=3), "part-00002.json: damaged: it is of shard 3"),
+    (lambda o: (o / "_commits/part-00002.json").write_text("[" * 100_000), "part-00002.json: damaged"),
+    (without_a_column, "part-00002.parquet: can't be read: it has no column num_samples"),
+    (without_a_length, "id 'row 4': says neither its length nor its rate"),
 ]
 
 
@@ -85,9 +119,53 @@ def test_what_is_broken_is_named(output: Path, break_it: Callable[[Path], object
 def test_a_clip_that_is_no_sound_is_found(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.shards.writer.encode", lambda samples, audio_format: b"fLaC and then nothing")
     store = Store(str(output))
-    write_shard(store, 4, read_shard(store, PLAN, 4), [spoken(8), spoken(9)], "flac", MODEL)
+    write_shard(store, 4, read_shard(store, plans_of(store)[0], 4), [spoken(8), spoken(9)], "flac", MODEL)
     problems = verify(store).problems
     assert len(problems) == 2 and all("can't be decoded" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "values", [{"rows_per_shard": 0}, {"num_rows": "ten"}, {"identity": None}, {"first_shard": "0"}, {"files": []}]
+)
+def test_a_damaged_plan_is_one_line(output: Path, values: dict[str, object]) -> None:
+    change("_plan/run.json", **values)(output)
+    with pytest.raises(ConfigError, match=rf"run\.json: damaged: {next(iter(values))}.*; use a new output folder"):
+        status(Store(str(output)))
+
+
+def test_failures_that_can_not_be_read_are_counted(output: Path) -> None:
+    (output / "failures/part-00001.parquet").unlink()
+    assert failure_kinds(Store(str(output)), status(Store(str(output))).commits) == {"unreadable": 1}
+
+
+def test_a_late_writer_with_other_bytes_leaves_one_whole_shard(output: Path) -> None:
+    """It looks for a commit, and another is made while it puts; the outcomes differ."""
+    store = Store(str(output))
+    table = read_shard(store, plans_of(store)[0], 4)
+
+    class Late(Store):
+        def put(self, name: str, content: bytes) -> None:
+            if name.startswith("data/"):
+                others = [spoken(8), Failed(9, "coarse", RowError("unknown_voice", "503"))]
+                write_shard(store, 4, table, others, "flac", MODEL)
+            super().put(name, content)
+
+    _, stood = write_shard(Late(str(output)), 4, table, [spoken(8), spoken(9)], "flac", MODEL)
+    report = verify(store)
+    assert stood and not report.problems
+    assert str(report.standing) == "in 10 = written 9 + failed 1"
+
+
+def test_a_listing_that_lags_costs_work_and_nothing_else(output: Path) -> None:
+    """A shard whose commit the listing did not show is made again, and what stands is not touched."""
+    store = Store(str(output))
+    before = {path: path.read_bytes() for path in output.rglob("*.*")}
+    for shard in range(4):
+        commit, stood = write_shard(
+            store, shard, read_shard(store, plans_of(store)[0], shard), [spoken(70), spoken(71)], "flac", MODEL
+        )
+        assert stood and commit.shard == shard
+    assert {path: path.read_bytes() for path in output.rglob("*.*")} == before
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
