@@ -36,6 +36,10 @@ class Unended:
     def count(self, work: Work) -> int:
         return self.counts[work]
 
+    def blamed(self) -> int:
+        """Rows that are known to end their process: it grows while a round without a commit has found one."""
+        return sum(row != WHOLE and count >= FAIL_AFTER for (_, _, row), count in self.counts.items())
+
 
 class Gate:
     """Many at a time, or one alone. Who wants to be alone is not kept waiting by those who come after."""

@@ -23,7 +23,7 @@ from pipeline.shards.plan import Plan, plans_of
 from pipeline.shards.reader import Standing, commits, committed_shards, standing
 from pipeline.shards.storage import Store
 
-IDLE_ROUNDS = 5  # one after the other without a commit: 4 are what finding a row that hangs or raises can take
+IDLE_ROUNDS = 5  # in a row without a commit and without a culprit: to find one that hangs or raises can take 4
 LASTING = (StorageError.__name__, ConfigError.__name__)  # another round would find the same
 STOOD = (
     "shard {} was committed already when it was made here: another run is at work on this output, or a process died "
@@ -111,15 +111,17 @@ def work(config: RunConfig, store: Store, model: Model, plan: Plan, address: str
 
 
 def rounds(plan: Plan, missing: list[int], store: Store, setup: Setup) -> None:
-    """Again and again what is missing, until nothing is or rounds commit nothing."""
+    """Again and again what is missing, until nothing is or rounds neither commit nor find what stops them."""
     before = plan.num_rows - sum(plan.rows_in(shard) for shard in missing)
-    tally, idle = Tally(plan.num_rows, rows_before=before), 0
+    tally, idle, blamed = Tally(plan.num_rows, rows_before=before), 0, 0
     with Reporter(tally, setup.board) as reporter:
         while missing:
             error = run_round(missing[:SHARDS_PER_ROUND], setup, tally)
             left = sorted(set(missing) - committed_shards(store))
             cause = first_line(error) if error else ""
-            idle = idle + 1 if len(left) == len(missing) else 0
+            found = ray.get(setup.board.blamed.remote())
+            idle = idle + 1 if (len(left), found) == (len(missing), blamed) else 0
+            blamed = found
             if idle == IDLE_ROUNDS or (idle and any(name in cause for name in LASTING)):
                 raise IncompleteError(
                     f"{len(left):,} of {plan.num_shards:,} shards are missing and nothing more gets committed: "

@@ -4,15 +4,20 @@ import asyncio
 import ctypes
 import os
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pipeline.config import RunConfig
+from pipeline.errors import IncompleteError
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
-from pipeline.flow.isolation import Gate, Unended
-from pipeline.flow.run import run
+from pipeline.flow.isolation import FAIL_AFTER, Gate, Unended
+from pipeline.flow.progress import Board
+from pipeline.flow.run import rounds, run
+from pipeline.shards.plan import Plan
 from pipeline.shards.reader import rows
 from pipeline.shards.storage import Store
 from tests.flow.conftest import FAILED, ROWS
@@ -93,6 +98,36 @@ def test_the_gate_lets_many_in_or_one_alone() -> None:
         return seen
 
     assert asyncio.run(scene()) == ["many 0", "many 1", "many 2", "alone 1", "alone 2", "late"]
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("finds_it", [True, False])
+def test_rounds_that_find_a_culprit_are_not_idle(
+    finds_it: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Three rows of one shard that raise: ten rounds without a commit, four for the first and three for each other."""
+    board, ended = Board.remote(), []
+
+    def run_round(shards: list[int], setup: Any, tally: Any) -> Exception | None:
+        ended.append(shards)
+        row, round_of_row = divmod(len(ended) - 2, 3)
+        if finds_it and round_of_row == 2:
+            for _ in range(FAIL_AFTER):
+                board.begin.remote(("semantic", 0, row))
+        if len(ended) == 11:
+            store.create("_commits/part-00000.json", b"{}")
+            return None
+        return TimeoutError("no shard moved")
+
+    monkeypatch.setattr("pipeline.flow.run.run_round", run_round)
+    store, plan = Store(str(tmp_path)), Plan({}, 3, 4)
+    if finds_it:
+        rounds(plan, [0], store, SimpleNamespace(board=board))  # type: ignore[arg-type]
+        assert len(ended) == 11
+    else:
+        with pytest.raises(IncompleteError, match="nothing more gets committed: no shard moved"):
+            rounds(plan, [0], store, SimpleNamespace(board=board))  # type: ignore[arg-type]
+        assert len(ended) == 5
 
 
 def test_what_did_not_end_is_counted() -> None:
