@@ -245,6 +245,39 @@ def test_voices_that_would_harm(tmp_path: Path) -> None:
     assert isinstance(read_npz(voice_bytes(), "good"), HistoryPrompt)
 
 
+def voice_of(array: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive whose three arrays are these bytes."""
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w", compression) as archive:
+        for name in ("semantic_prompt", "coarse_prompt", "fine_prompt"):
+            archive.writestr(f"{name}.npy", array)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (" + "-" * 9000 + "1,)}",  # Python's parser: MemoryError
+        "{'descr': '<i8', 'fortran_order': False, 'shape': " + "(" * 180 + ")" * 180 + "}",
+        "{'descr': " + "[" * 150 + "]" * 150 + ", 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': [('a', '<i8', (2000000000, 2000000000))], 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': ('<i8', ('a', 'b', 'c')), 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (-5,)}",
+    ],
+)
+def test_voices_whose_header_is_a_wrong_expression(header: str) -> None:
+    content = b"\x93NUMPY\x02\x00" + (len(header) + 1).to_bytes(4, "little") + header.encode() + b"\n" + bytes(8)
+    assert answer("mine.npz", lambda: read_npz(voice_of(content), "mine.npz"))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("content", [os.urandom(500), bytes(100_000)], ids=["random", "bomb"])
+def test_voices_compressed_as_numpy_never_does(compression: int, content: bytes) -> None:
+    packed = bytearray(voice_of(content, compression))
+    packed[60:200] = bytes(140)  # damaged: LZMAError, which is of no base that zipfile names
+    message = answer("mine.npz", lambda: read_npz(bytes(packed), "mine.npz"))
+    assert message and "compressed otherwise" in message
+
+
 def with_changed(folder: Path, name: str, content: bytes, to: Path) -> Path:
     """A checkpoint whose other files are links to the first one's."""
     shutil.rmtree(to, ignore_errors=True)
