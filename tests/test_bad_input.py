@@ -303,22 +303,31 @@ def test_damaged_checkpoints(
     answer("broken", lambda: Checkpoint(broken).check())
 
 
-@settings(CASES)
-@given(
-    part=st.sampled_from(["semantic_config", "coarse_acoustics_config", "fine_acoustics_config", "codec_config"]),
-    data=st.data(),
+WRONG = (
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers(-5, 5000)
+    | st.sampled_from([100_000, 2**40])
+    | st.text(max_size=5)
+    | st.lists(st.integers(0, 9), max_size=4)
+    | st.dictionaries(st.text(max_size=5), st.integers(0, 9), max_size=2)
 )
-def test_checkpoints_whose_config_is_wrong(tiny: Path, part: str, data: st.DataObject, tmp_path: Path) -> None:
-    config = json.loads((tiny / "config.json").read_text())
-    key = data.draw(st.sampled_from(sorted(config[part])))
-    config[part][key] = data.draw(
-        st.none()
-        | st.integers(-5, 5000)
-        | st.sampled_from([100_000, 2**40])
-        | st.text(max_size=5)
-        | st.lists(st.integers(0, 9), max_size=4)
-    )
-    broken = with_changed(tiny, "config.json", json.dumps(config).encode(), tmp_path / "broken")
+
+
+@settings(CASES)
+@given(name=st.sampled_from(["config.json", "generation_config.json"]), whole_part=st.booleans(), data=st.data())
+def test_checkpoints_whose_config_is_wrong(
+    tiny: Path, name: str, whole_part: bool, data: st.DataObject, tmp_path: Path
+) -> None:
+    """One number of a part, or the part itself, is of any type."""
+    config = json.loads((tiny / name).read_text())
+    part = data.draw(st.sampled_from(sorted(key for key, value in config.items() if isinstance(value, dict))))
+    if whole_part:
+        config[part] = data.draw(WRONG)
+    else:
+        config[part][data.draw(st.sampled_from(sorted(config[part])))] = data.draw(WRONG)
+    broken = with_changed(tiny, name, json.dumps(config).encode(), tmp_path / "broken")
     answer("broken", lambda: Checkpoint(broken).check())
 
 
