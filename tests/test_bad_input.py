@@ -245,6 +245,39 @@ def test_voices_that_would_harm(tmp_path: Path) -> None:
     assert isinstance(read_npz(voice_bytes(), "good"), HistoryPrompt)
 
 
+def voice_of(array: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive whose three arrays are these bytes."""
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w", compression) as archive:
+        for name in ("semantic_prompt", "coarse_prompt", "fine_prompt"):
+            archive.writestr(f"{name}.npy", array)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (" + "-" * 9000 + "1,)}",  # Python's parser: MemoryError
+        "{'descr': '<i8', 'fortran_order': False, 'shape': " + "(" * 180 + ")" * 180 + "}",
+        "{'descr': " + "[" * 150 + "]" * 150 + ", 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': [('a', '<i8', (2000000000, 2000000000))], 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': ('<i8', ('a', 'b', 'c')), 'fortran_order': False, 'shape': (1,)}",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (-5,)}",
+    ],
+)
+def test_voices_whose_header_is_a_wrong_expression(header: str) -> None:
+    content = b"\x93NUMPY\x02\x00" + (len(header) + 1).to_bytes(4, "little") + header.encode() + b"\n" + bytes(8)
+    assert answer("mine.npz", lambda: read_npz(voice_of(content), "mine.npz"))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("content", [os.urandom(500), bytes(100_000)], ids=["random", "bomb"])
+def test_voices_compressed_as_numpy_never_does(compression: int, content: bytes) -> None:
+    packed = bytearray(voice_of(content, compression))
+    packed[60:200] = bytes(140)  # damaged: LZMAError, which is of no base that zipfile names
+    message = answer("mine.npz", lambda: read_npz(bytes(packed), "mine.npz"))
+    assert message and "compressed otherwise" in message
+
+
 def with_changed(folder: Path, name: str, content: bytes, to: Path) -> Path:
     """A checkpoint whose other files are links to the first one's."""
     shutil.rmtree(to, ignore_errors=True)
@@ -270,22 +303,31 @@ def test_damaged_checkpoints(
     answer("broken", lambda: Checkpoint(broken).check())
 
 
-@settings(CASES)
-@given(
-    part=st.sampled_from(["semantic_config", "coarse_acoustics_config", "fine_acoustics_config", "codec_config"]),
-    data=st.data(),
+WRONG = (
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers(-5, 5000)
+    | st.sampled_from([100_000, 2**40])
+    | st.text(max_size=5)
+    | st.lists(st.integers(0, 9), max_size=4)
+    | st.dictionaries(st.text(max_size=5), st.integers(0, 9), max_size=2)
 )
-def test_checkpoints_whose_config_is_wrong(tiny: Path, part: str, data: st.DataObject, tmp_path: Path) -> None:
-    config = json.loads((tiny / "config.json").read_text())
-    key = data.draw(st.sampled_from(sorted(config[part])))
-    config[part][key] = data.draw(
-        st.none()
-        | st.integers(-5, 5000)
-        | st.sampled_from([100_000, 2**40])
-        | st.text(max_size=5)
-        | st.lists(st.integers(0, 9), max_size=4)
-    )
-    broken = with_changed(tiny, "config.json", json.dumps(config).encode(), tmp_path / "broken")
+
+
+@settings(CASES)
+@given(name=st.sampled_from(["config.json", "generation_config.json"]), whole_part=st.booleans(), data=st.data())
+def test_checkpoints_whose_config_is_wrong(
+    tiny: Path, name: str, whole_part: bool, data: st.DataObject, tmp_path: Path
+) -> None:
+    """One number of a part, or the part itself, is of any type."""
+    config = json.loads((tiny / name).read_text())
+    part = data.draw(st.sampled_from(sorted(key for key, value in config.items() if isinstance(value, dict))))
+    if whole_part:
+        config[part] = data.draw(WRONG)
+    else:
+        config[part][data.draw(st.sampled_from(sorted(config[part])))] = data.draw(WRONG)
+    broken = with_changed(tiny, name, json.dumps(config).encode(), tmp_path / "broken")
     answer("broken", lambda: Checkpoint(broken).check())
 
 

@@ -4,22 +4,27 @@ Source: suno-ai/bark `generation.py` (`_load_history_prompt` and the three trims
 """
 
 import io
+import math
+import threading
+import time
 import zipfile
 import zlib
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import fsspec
 import numpy as np
 
 from pipeline import spec
 from pipeline.errors import RowError, one_line
+from pipeline.model.hub import MAX_VOICE_BYTES, fetch_voice, local_path, shown
 
-MAX_VOICE_BYTES = 16 * 2**20  # unpacked; Suno's largest preset holds 58 kB
 MAX_SEMANTIC = spec.Vocabulary().semantic_vocab_size  # a checkpoint may know fewer: its own voices fit it
-MAX_HELD = 1000  # voices in memory, about 60 kB each
+MAX_VOICE_S = 600  # of speech; the stages read the last seven seconds
+MAX_HELD, MAX_HELD_BYTES = 1000, 128 * 2**20  # voices in memory: presets take about 60 kB each, others up to 4 MB
+REMEMBER_FAILURE_S = 300
 ARRAYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")
 
 
@@ -36,15 +41,18 @@ class HistoryPrompt:
     fine: np.ndarray
 
     def __post_init__(self) -> None:
-        for name, rows, high in (
-            ("semantic", 0, MAX_SEMANTIC),
-            ("coarse", 2, spec.CODEBOOK_SIZE),
-            ("fine", 8, spec.CODEBOOK_SIZE),
+        for name, rows, high, rate in (
+            ("semantic", 0, MAX_SEMANTIC, spec.SEMANTIC_RATE_HZ),
+            ("coarse", 2, spec.CODEBOOK_SIZE, spec.COARSE_RATE_HZ),
+            ("fine", 8, spec.CODEBOOK_SIZE, spec.COARSE_RATE_HZ),
         ):
             array = getattr(self, name)
             wanted = f"({rows}, m)" if rows else "(n,)"
             if array.ndim != (2 if rows else 1) or (rows and array.shape[0] != rows) or array.shape[-1] == 0:
                 raise RowError("bad_voice", f"{name}_prompt has shape {array.shape}, must be {wanted} and not empty")
+            if array.shape[-1] > (most := int(MAX_VOICE_S * rate)):  # small files can hold much more
+                has = f"{name}_prompt has {array.shape[-1]} places"
+                raise RowError("bad_voice", f"{has}, at most {most} are allowed ({MAX_VOICE_S // 60} minutes)")
             if array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) >= high:
                 raise RowError("bad_voice", f"{name}_prompt must hold whole numbers from 0 to {high - 1}")
             object.__setattr__(self, name, array.astype(np.int64))  # one preset is uint16, which torch can't index by
@@ -102,19 +110,29 @@ class HistoryPrompt:
             np.savez(file, semantic_prompt=self.semantic, coarse_prompt=self.coarse, fine_prompt=self.fine)
 
 
+# What zipfile, and numpy for a header that is a Python expression, say of damaged ones
+UNREADABLE: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, ValueError, TypeError, OSError, EOFError)
+UNREADABLE += (LookupError, RuntimeError, MemoryError, OverflowError, SyntaxError)
+
+
 def read_npz(content: bytes, where: str) -> HistoryPrompt:
     """A history prompt from the bytes of an `.npz`; nothing is unpickled and nothing oversized is unpacked."""
+    if len(content) > MAX_VOICE_BYTES:
+        raise RowError("bad_voice", f"voice {where}: is larger than {MAX_VOICE_BYTES >> 20} MiB")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_VOICE_BYTES:
                 raise RowError("bad_voice", f"voice {where}: unpacks to more than {MAX_VOICE_BYTES >> 20} MiB")
+            # Of bz2 and lzma, which numpy never writes, Python's zipfile unpacks more than it is asked for
+            if {member.compress_type for member in archive.infolist()} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise RowError("bad_voice", f"voice {where}: compressed otherwise than numpy does; write it by savez")
             held = set(archive.namelist())
             if missing := [name for name in ARRAYS if f"{name}.npy" not in held]:
                 raise RowError("bad_voice", f"voice {where}: lacks {', '.join(missing)}")
             return HistoryPrompt(*(read_npy(archive.read(f"{name}.npy")) for name in ARRAYS))
     except RowError as error:
         raise RowError("bad_voice", f"voice {where}: {error}".replace(f"voice {where}: voice", "voice")) from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise RowError("bad_voice", f"voice {where}: not a readable .npz: {one_line(error)}") from error
 
 
@@ -127,39 +145,65 @@ def read_npy(content: bytes) -> np.ndarray:
     return np.frombuffer(file.read(), kind).reshape(shape, order="F" if fortran else "C")  # objects: a ValueError
 
 
+_held: OrderedDict[tuple[str, Path | None, int], tuple[HistoryPrompt | RowError, float]] = OrderedDict()
+_holding = threading.Lock()
+
+
 def load_voice(name: str, folder: Path | None = None) -> HistoryPrompt:
     """A voice by name or by the path or URL of an `.npz`.
 
     Names are looked up in the checkpoint's own `voices/` (folder), then among the presets that ship here:
-    `v2/en_speaker_6`, `announcer`, ... (Suno's 271, MIT).
+    `v2/en_speaker_6`, `announcer`, ... (Suno's 271, MIT). Voices are held in memory; failures too, for five minutes:
+    many rows may ask for the same one.
 
     Raises:
         RowError: `unknown_voice` or `bad_voice`, naming it.
     """
-    local = Path(name)
-    changed_ns = local.stat().st_mtime_ns if name.endswith(".npz") and local.is_file() else 0
-    return _load_voice(name, folder, changed_ns)
-
-
-@lru_cache(maxsize=MAX_HELD)
-def _load_voice(name: str, folder: Path | None, changed_ns: int) -> HistoryPrompt:
-    """Held by name and, for a local file, by the time it was written."""
-    if name.endswith(".npz"):
+    key = (name, folder, changed_ns(name))
+    with _holding:
+        found, until = _held.pop(key, (None, 0.0))
+        if found is not None:
+            _held[key] = (found, until)  # at the end: used last
+    if found is None or until < time.monotonic():
         try:
-            with fsspec.open(name, "rb") as file:
-                return read_npz(file.read(MAX_VOICE_BYTES), name)
-        except (OSError, ValueError, ImportError) as error:
-            raise RowError("unknown_voice", f"voice {name}: can't be read: {error}") from error
+            found, until = read_voice(name, folder), math.inf
+        except RowError as error:  # held anew: its traceback would hold the file's bytes
+            found, until = RowError(error.kind, str(error)), time.monotonic() + REMEMBER_FAILURE_S
+        with _holding:
+            _held[key] = (found, until)
+            while len(_held) > MAX_HELD or sum(num_bytes(held) for held, _ in _held.values()) > MAX_HELD_BYTES:
+                _held.popitem(last=False)
+    if isinstance(found, RowError):
+        raise RowError(found.kind, str(found))
+    return found
+
+
+def num_bytes(held: HistoryPrompt | RowError) -> int:
+    return 0 if isinstance(held, RowError) else held.semantic.nbytes + held.coarse.nbytes + held.fine.nbytes
+
+
+def changed_ns(name: str) -> int:
+    """When a local file was written: overwritten, it is another voice. 0 for anything else."""
+    try:
+        path = local_path(name) if name.endswith(".npz") else None
+        return path.stat().st_mtime_ns if path else 0
+    except (OSError, ValueError, RuntimeError):  # reading it will say why
+        return 0
+
+
+def read_voice(name: str, folder: Path | None) -> HistoryPrompt:
+    if name.endswith(".npz"):
+        return read_npz(fetch_voice(name), shown(name))
     own = own_voices(folder) if folder else {}
     if name in own:
-        return read_npz(own[name].read_bytes(), name)
+        return read_npz(fetch_voice(str(own[name])), name)
     with as_file(files("pipeline.bark") / "presets.zip") as path, zipfile.ZipFile(path) as archive:
         try:
             return read_npz(archive.read(f"{name}.npz"), name)
         except KeyError:
             raise RowError(
                 "unknown_voice",
-                f"voice {name!r} is neither a preset (such as v2/en_speaker_6; `barkery voices` lists them) "
+                f"voice {shown(name)!r} is neither a preset (such as v2/en_speaker_6; `barkery voices` lists them) "
                 "nor a path ending in .npz",
             ) from None
 

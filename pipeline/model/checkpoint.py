@@ -12,7 +12,7 @@ from pipeline import spec
 from pipeline.errors import CheckpointError, one_line
 from pipeline.model.codec import Codec
 from pipeline.model.fine import FineGPT
-from pipeline.model.gpt import GPT
+from pipeline.model.gpt import GPT, GPTConfig
 from pipeline.model.layouts import HuggingFaceLayout, SunoLayout
 
 M = TypeVar("M", bound=nn.Module)
@@ -44,21 +44,41 @@ class Checkpoint:
         """Of the semantic and coarse transformers; all of a published model's have the same."""
         return self.layout.gpt_config("coarse").n_embd
 
+    def gpt_config(self, stage: str) -> GPTConfig:
+        """Sizes of one transformer. Raises CheckpointError where it has no place for what its stage feeds and reads:
+        an id past an embedding would end the process, in the middle of the night."""
+        config = self.layout.gpt_config(stage)
+        for size, (least, what) in needs(stage, self.vocabulary).items():
+            if (has := getattr(config, size)) < least:
+                raise CheckpointError(
+                    f"{self.layout.where(stage)}: {size} is {has}, must be at least {least} for {what}"
+                )
+        if stage == "fine" and not 1 <= config.n_codes_given <= spec.NUM_COARSE_CODEBOOKS:
+            raise CheckpointError(
+                f"{self.layout.where(stage)}: n_codes_given is {config.n_codes_given}, must be 1 or 2"
+            )
+        if stage == "semantic" and self.vocabulary.text_encoding_offset >= self.vocabulary.text_pad_token:
+            raise CheckpointError(
+                f"{self.folder / 'generation_config.json'}: semantic_config: text_encoding_offset is "
+                f"{self.vocabulary.text_encoding_offset}, must be less than text_pad_token"
+            )
+        return config
+
     def semantic(self) -> GPT:
         """The text-to-semantic transformer, its head cut to the semantic tokens and EOS."""
-        model = GPT(self.layout.gpt_config("semantic"), merged_len=spec.TEXT_LEN)
+        model = GPT(self.gpt_config("semantic"), merged_len=spec.TEXT_LEN)
         model.head_rows = (0, self.vocabulary.semantic_vocab_size + 1)
         return self._fill(model, "semantic")
 
     def coarse(self) -> GPT:
         """The semantic-to-coarse transformer, its head cut to the codes of the two coarse codebooks."""
-        model = GPT(self.layout.gpt_config("coarse"))
+        model = GPT(self.gpt_config("coarse"))
         model.head_rows = (self.vocabulary.coarse_range(0)[0], self.vocabulary.coarse_range(1)[1])
         return self._fill(model, "coarse")
 
     def fine(self) -> FineGPT:
         """The coarse-to-fine transformer."""
-        return self._fill(FineGPT(self.layout.gpt_config("fine")), "fine")
+        return self._fill(FineGPT(self.gpt_config("fine")), "fine")
 
     def codec(self) -> Codec:
         """EnCodec's decoder, weight norm folded."""
@@ -70,9 +90,9 @@ class Checkpoint:
         Memory that nobody touches costs nothing; torch's meta device would cost 800 imports."""
         try:
             empty = {
-                "semantic": GPT(self.layout.gpt_config("semantic")),
-                "coarse": GPT(self.layout.gpt_config("coarse")),
-                "fine": FineGPT(self.layout.gpt_config("fine")),
+                "semantic": GPT(self.gpt_config("semantic")),
+                "coarse": GPT(self.gpt_config("coarse")),
+                "fine": FineGPT(self.gpt_config("fine")),
                 "codec": Codec(self.layout.codec_config()),
             }
         except RuntimeError as error:  # torch's word for no memory
@@ -100,6 +120,8 @@ class Checkpoint:
         for name in sorted(wanted.keys() & state.keys()):
             if wanted[name].shape != state[name].shape:
                 problems.append(f"{name} is {tuple(state[name].shape)}, the config says {tuple(wanted[name].shape)}")
+            elif not state[name].is_floating_point():
+                problems.append(f"{name} holds {state[name].dtype}, must hold floating-point numbers")
         if problems:
             raise CheckpointError(f"{where}: " + "; ".join(problems[:5]))
         return state
@@ -119,7 +141,7 @@ class Checkpoint:
 def canonical(tensors: dict[str, Tensor], model: nn.Module, where: str) -> dict[str, Tensor]:
     """What a layout holds, reduced to what the module wants: buffers dropped, ties completed, weight norm folded."""
     if isinstance(model, Codec):
-        return canonical_codec(tensors, model)
+        return canonical_codec(tensors, model, where)
     state = {n: t for n, t in tensors.items() if not n.endswith((".attn.bias", ".attn.masked_bias"))}  # masks
     if isinstance(model, FineGPT):
         given = model.config.n_codes_given
@@ -133,7 +155,30 @@ def canonical(tensors: dict[str, Tensor], model: nn.Module, where: str) -> dict[
     return state
 
 
-def canonical_codec(tensors: dict[str, Tensor], model: Codec) -> dict[str, Tensor]:
+def needs(stage: str, vocabulary: spec.Vocabulary) -> dict[str, tuple[int, str]]:
+    """How large, at least, the sizes of a stage's transformer must be, and for what."""
+    if stage == "fine":
+        codes = (spec.CODEBOOK_SIZE, "the codes of a codebook")
+        return {
+            "input_vocab_size": (spec.FINE_PAD + 1, "the codes of a codebook and the one that stands for none"),
+            "output_vocab_size": codes,
+            "block_size": (spec.FINE_WINDOW, "a window"),
+            "n_codes_total": (spec.NUM_CODEBOOKS, "all codebooks"),
+        }
+    if stage == "semantic":
+        names = ["text_pad_token", "semantic_infer_token", "semantic_pad_token"]
+        made, what = vocabulary.semantic_pad_token, "semantic_vocab_size and the end"
+        positions = spec.BLOCK_SIZE
+    else:
+        names = ["coarse_semantic_pad_token", "coarse_infer_token"]
+        made, what = vocabulary.coarse_range(1)[1] - 1, "semantic_vocab_size and two codebooks"
+        positions = spec.COARSE_PROMPT_LEN + spec.MAX_COARSE_HISTORY + spec.COARSE_WINDOW
+    highest, name = max((getattr(vocabulary, name), name) for name in names)
+    fed = (highest + 1, f"{name} {highest} (generation_config.json)") if highest > made else (made + 1, what)
+    return {"input_vocab_size": fed, "output_vocab_size": (made + 1, what), "block_size": (positions, "its prompt")}
+
+
+def canonical_codec(tensors: dict[str, Tensor], model: Codec, where: str) -> dict[str, Tensor]:
     """The decoder with weight norm folded, and the first eight codebooks; the encoder is not needed."""
     wanted = model.state_dict()
     state = {}
@@ -150,7 +195,10 @@ def canonical_codec(tensors: dict[str, Tensor], model: Codec) -> dict[str, Tenso
             if direction is None:
                 continue  # reported as a missing weight
             direction = direction.float()
-            tensor = direction * (tensor.float() / torch.norm_except_dim(direction, 2, 0))
+            try:
+                tensor = direction * (tensor.float() / torch.norm_except_dim(direction, 2, 0))
+            except (RuntimeError, IndexError) as error:
+                raise CheckpointError(f"{where}: {name}_g and {name}_v don't go together: {one_line(error)}") from error
         elif name.endswith("weight_v"):
             continue
         # Hugging Face calls plain and transposed convolutions alike: the wanted name decides

@@ -14,22 +14,36 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.errors import CheckpointError, one_line
+from pipeline.spec import TEXT_LEN
 
 T = TypeVar("T")
-MAY_BE_ZERO = {"n_codes_total", "n_codes_given", "lstm"}
+TOKEN_IDS = {"text_encoding_offset", "text_pad_token", "semantic_infer_token"}
+TOKEN_IDS |= {"coarse_semantic_pad_token", "coarse_infer_token"}
+MAY_BE_ZERO = {"n_codes_total", "n_codes_given", "lstm", *TOKEN_IDS}
 # Above what anybody published, and below what would keep the driver busy, or fill its memory, building modules
 MOST = dict.fromkeys(("input_vocab_size", "output_vocab_size", "block_size", "n_embd", "n_head"), 2**17)
-MOST |= {"dimension": 2**12}
+MOST |= {"dimension": 2**12, "semantic_vocab_size": 2**17, "max_segment_tokens": TEXT_LEN}
+MOST |= dict.fromkeys(TOKEN_IDS, 2**17)
 MOST_OF_OTHERS = 200  # layers, codebooks, filters, taps
 
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: can't be read as JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: can't be read as JSON: {one_line(error)}") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: must hold a JSON object")
+    return found
+
+
+def section(source: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """What a file holds under a key that may be missing or null: names and values."""
+    found = source.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: {key} must hold names and values, is {found!r:.80}")
     return found
 
 
@@ -40,13 +54,18 @@ def pick(kind: type[T], source: dict[str, Any], renamed: dict[str, str], where: 
         name = renamed.get(field.name, field.name)
         value = source.get(name)
         if value is not None:
-            if wrong := refuse(field.name, field.type, value):
-                raise CheckpointError(f"{where}: {name} must be {wrong}, is {value!r:.80}")
+            demand(field.name, field.type, value, f"{where}: {name}")
             values[field.name] = value
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: {error}".replace(f"{kind.__name__}.__init__() ", "")) from error
+
+
+def demand(name: str, kind: Any, value: Any, where: str) -> None:
+    """Raises CheckpointError where a size in a checkpoint is impossible."""
+    if wrong := refuse(name, kind, value):
+        raise CheckpointError(f"{where} must be {wrong}, is {value!r:.80}")
 
 
 def refuse(name: str, kind: Any, value: Any) -> str | None:
@@ -72,9 +91,19 @@ def read_tensors(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: not a readable safetensors file: {one_line(error)}") from error
         return
-    for name, tensor in load_pickle(path).items():
+    for name, tensor in named_tensors(load_pickle(path), str(path)):
         if name.startswith(prefix):
             yield name, tensor
+
+
+def named_tensors(found: dict[Any, Any], where: str) -> Iterator[tuple[str, Tensor]]:
+    """The items of what should be a state dict. Sparse tensors have no place in a module."""
+    for name, tensor in found.items():
+        if not isinstance(name, str):
+            raise CheckpointError(f"{where}: the key {name!r:.80} must be a name")
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            raise CheckpointError(f"{where}: {name:.80} must be a dense tensor, is {type(tensor).__name__}")
+        yield name, tensor
 
 
 # Suno's files keep their loss as a numpy scalar. Nothing else beyond tensors and plain containers is unpickled.

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, one_line
 from pipeline.model.codec import CodecConfig
-from pipeline.model.files import load_pickle, pick, read_json, read_tensors
+from pipeline.model.files import demand, load_pickle, named_tensors, pick, read_json, read_tensors, section
 from pipeline.model.gpt import GPTConfig
 from pipeline.spec import Vocabulary
 
@@ -87,23 +87,33 @@ class HuggingFaceLayout:
         path = folder / "generation_config.json"
         self.generation = read_json(path) if path.exists() else {}
 
+    def where(self, stage: str) -> str:
+        """File and key of a transformer's sizes."""
+        return f"{self.folder / 'config.json'}: {HF_CONFIG[stage]}"
+
     def gpt_config(self, stage: str) -> GPTConfig:
-        where = f"{self.folder / 'config.json'}: {HF_CONFIG[stage]}"
-        return pick(GPTConfig, self.json.get(HF_CONFIG[stage]) or {}, HF_GPT_FIELDS, where)
+        theirs = section(self.json, HF_CONFIG[stage], self.folder / "config.json")
+        return pick(GPTConfig, theirs, HF_GPT_FIELDS, self.where(stage))
 
     def codec_config(self) -> CodecConfig:
-        theirs = self.json.get("codec_config") or {}
-        config = pick(CodecConfig, theirs, HF_CODEC_FIELDS, f"{self.folder / 'config.json'}: codec_config")
+        path = self.folder / "config.json"
+        theirs = section(self.json, "codec_config", path)
+        config = pick(CodecConfig, theirs, HF_CODEC_FIELDS, f"{path}: codec_config")
         shortcut = theirs.get("use_conv_shortcut", True)
+        demand("use_conv_shortcut", bool, shortcut, f"{path}: codec_config: use_conv_shortcut")
         ratios = tuple(config.ratios)
         return CodecConfig(**{**vars(config), "ratios": ratios, "true_skip": not shortcut})
 
     def vocabulary(self) -> Vocabulary:
         """Token ids from generation_config.json where stated, else Bark's."""
-        stated: dict[str, int] = {}
+        path = self.folder / "generation_config.json"
+        known: dict[str, int] = {}
         for part in ("semantic_config", "coarse_acoustics_config"):
-            stated |= self.generation.get(part) or {}
-        return Vocabulary(**{f.name: int(stated[f.name]) for f in fields(Vocabulary) if f.name in stated})
+            stated = section(self.generation, part, path)
+            for name in [field.name for field in fields(Vocabulary) if field.name in stated]:
+                demand(name, int, stated[name], f"{path}: {part}: {name}")
+                known[name] = stated[name]
+        return Vocabulary(**known)
 
     def tensors(self, part: str) -> dict[str, Tensor]:
         """Weights of one stage or of `codec`, under our names."""
@@ -120,10 +130,12 @@ class HuggingFaceLayout:
                 return [self.folder / name]
             index = self.folder / f"{name}.index.json"
             if index.exists():
-                names = sorted(set(read_json(index).get("weight_map", {}).values()))
-                if any("/" in n or "\\" in n for n in names):
-                    raise CheckpointError(f"{index}: weight files must lie beside the index")
-                return [self.folder / n for n in names]
+                held = list(section(read_json(index), "weight_map", index).values())
+                if not held or not all(isinstance(n, str) for n in held):
+                    raise CheckpointError(f"{index}: weight_map must hold a file's name for each weight")
+                if any("/" in n or "\\" in n for n in held):
+                    raise CheckpointError(f"{index}: weight_map: weight files must lie beside the index")
+                return [self.folder / n for n in sorted(set(held))]
         raise CheckpointError(f"{self.folder}: has config.json but neither model.safetensors nor pytorch_model.bin")
 
 
@@ -134,21 +146,29 @@ class SunoLayout:
         self.folder = folder
         self.suffix = "_2" if (folder / "text_2.pt").exists() else ""
 
+    def where(self, stage: str) -> str:
+        """File and key of a transformer's sizes."""
+        return f"{self._path(stage)}: model_args"
+
     def gpt_config(self, stage: str) -> GPTConfig:
-        args = dict(self._load(stage).get("model_args") or {})
+        args = dict(section(self._load(stage), "model_args", self._path(stage)))
         for side in ("input", "output"):
             args.setdefault(f"{side}_vocab_size", args.get("vocab_size"))
-        return pick(GPTConfig, args, {}, f"{self._path(stage)}: model_args")
+        return pick(GPTConfig, args, {}, self.where(stage))
 
     def codec_config(self) -> CodecConfig:
         """The package's file holds no sizes: they are read off the weights."""
         tensors = self.tensors("codec")
         first = next((t for n, t in tensors.items() if n.startswith("decoder.model.0.conv.conv.weight_v")), None)
+        where = f"{self._codec_path()}: decoder.model.0.conv.conv.weight_v"
         if first is None:
-            raise CheckpointError(f"{self._codec_path()}: decoder.model.0.conv.conv.weight_v is missing")
+            raise CheckpointError(f"{where} is missing")
+        if first.dim() != 3:
+            raise CheckpointError(f"{where} has shape {tuple(first.shape)}, must have three dimensions")
         lstm = len({n for n in tensors if re.fullmatch(r"decoder\.model\.1\.lstm\.weight_ih_l\d+", n)})
         default = CodecConfig()
-        return CodecConfig(dimension=first.shape[1], n_filters=first.shape[0] // 2 ** len(default.ratios), lstm=lstm)
+        filters = first.shape[0] // 2 ** len(default.ratios)
+        return pick(CodecConfig, {"dimension": first.shape[1], "n_filters": filters, "lstm": lstm}, {}, where)
 
     def vocabulary(self) -> Vocabulary:
         return Vocabulary()
@@ -159,7 +179,8 @@ class SunoLayout:
         model = self._load(part).get("model")
         if not isinstance(model, dict):
             raise CheckpointError(f"{self._path(part)}: holds no state dict under 'model'")
-        return {n.removeprefix("_orig_mod.").removeprefix("transformer."): t for n, t in model.items()}
+        named = named_tensors(model, f"{self._path(part)}: model")
+        return {n.removeprefix("_orig_mod.").removeprefix("transformer."): t for n, t in named}
 
     def _path(self, stage: str) -> Path:
         return self.folder / f"{SUNO_FILE[stage]}{self.suffix}.pt"
@@ -179,8 +200,9 @@ class SunoLayout:
             url = f"https://dl.fbaipublicfiles.com/encodec/v0/{name}"
             try:
                 torch.hub.download_url_to_file(url, str(target), hash_prefix="d7cc33bc", progress=False)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # torch's word for a wrong hash
+                reason = one_line(error)
                 raise CheckpointError(
-                    f"{self.folder}: no encodec_24khz*.th, and {url} can't be fetched ({error}); put the file there"
+                    f"{self.folder}: no encodec_24khz*.th, and {url} can't be fetched ({reason}); put the file there"
                 ) from error
         return target

@@ -6,6 +6,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -169,6 +170,155 @@ def test_folders_that_are_no_bark_are_refused(hf: Path, tmp_path: Path) -> None:
     (hf / "config.json").write_text('{"model_type": "bert", "hidden_size": 32}')
     with pytest.raises(CheckpointError, match=r"config\.json: semantic_config: missing"):
         load_all(hf)
+
+
+def change(path: Path, keys: tuple[str, ...], value: Any) -> None:
+    """Another value at a place in a JSON file."""
+    held = inner = json.loads(path.read_text())
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(held))
+
+
+def refused(folder: Path, *says: str) -> None:
+    """By one line, at the driver's quick look and at the load."""
+    for look in (Checkpoint(folder).check, lambda: load_all(folder)):
+        with pytest.raises(CheckpointError) as caught:
+            look()
+        message = str(caught.value)
+        assert "\n" not in message and len(message) < 1000 and all(each in message for each in says), message
+
+
+NO_SIZE = ["abc", [1], -5, 2**40, 1.5, float("nan"), True, {}]
+NO_SECTION = ["abc", [1], 5, True, float("nan")]
+
+
+@pytest.mark.parametrize("value", NO_SECTION, ids=repr)
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        *(("config.json", f"{part}_config") for part in ("semantic", "coarse_acoustics", "fine_acoustics", "codec")),
+        *(("generation_config.json", f"{part}_config") for part in ("semantic", "coarse_acoustics")),
+    ],
+)
+def test_a_part_of_a_wrong_type_is_named(hf: Path, name: str, part: str, value: Any) -> None:
+    change(hf / name, (part,), value)
+    refused(hf, name, f"{part} must hold names and values")
+
+
+@pytest.mark.parametrize("value", [*NO_SIZE, None], ids=repr)
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        *(("semantic_config", key) for key in ("semantic_vocab_size", "text_pad_token", "max_segment_tokens")),
+        *(("semantic_config", key) for key in ("semantic_infer_token", "text_encoding_offset")),
+        *(("coarse_acoustics_config", key) for key in ("coarse_semantic_pad_token", "coarse_infer_token")),
+    ],
+)
+def test_a_wrong_number_of_the_vocabulary_is_named(hf: Path, part: str, key: str, value: Any) -> None:
+    change(hf / "generation_config.json", (part, key), value)
+    refused(hf, "generation_config.json", part, key, "whole number")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "says"),
+    [
+        ("semantic_config", "semantic_infer_token", 129_600, "input_vocab_size is 129600, must be at least 129601"),
+        ("semantic_config", "text_pad_token", 131_000, "at least 131001 for text_pad_token 131000"),
+        ("semantic_config", "semantic_vocab_size", 10_500, "output_vocab_size is 10048, must be at least 10501"),
+        ("semantic_config", "text_encoding_offset", 129_595, "text_encoding_offset is 129595, must be less than"),
+        ("coarse_acoustics_config", "coarse_infer_token", 12_096, "at least 12097 for coarse_infer_token 12096"),
+        ("coarse_acoustics_config", "coarse_semantic_pad_token", 100_000, "coarse_semantic_pad_token 100000"),
+    ],
+)
+def test_an_id_past_an_embedding_is_refused_before_a_run(hf: Path, part: str, key: str, value: int, says: str) -> None:
+    change(hf / "generation_config.json", (part, key), value)
+    refused(hf, "config.json", says)
+
+
+def test_the_last_id_that_an_embedding_holds_is_taken(hf: Path) -> None:
+    change(hf / "generation_config.json", ("semantic_config", "text_pad_token"), 129_599)
+    change(hf / "generation_config.json", ("coarse_acoustics_config", "coarse_infer_token"), 12_095)
+    change(hf / "generation_config.json", ("semantic_config", "text_encoding_offset"), 0)
+    Checkpoint(hf).check()
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("fine_acoustics_config", "input_vocab_size", 1024),
+        ("fine_acoustics_config", "output_vocab_size", 1023),
+        ("fine_acoustics_config", "n_codes_total", 7),
+        ("fine_acoustics_config", "n_codes_given", 3),
+        ("fine_acoustics_config", "block_size", 1023),
+        ("semantic_config", "block_size", 512),
+        ("coarse_acoustics_config", "block_size", 946),
+        ("coarse_acoustics_config", "output_vocab_size", 12_047),
+        ("codec_config", "use_conv_shortcut", "no"),
+    ],
+)
+def test_a_size_without_place_for_what_its_stage_reads_is_refused(hf: Path, part: str, key: str, value: Any) -> None:
+    change(hf / "config.json", (part, key), value)
+    refused(hf, f"config.json: {part}: {key}")
+
+
+def test_json_of_endless_depth_is_named(hf: Path) -> None:
+    (hf / "config.json").write_text("[" * 200_000)
+    with pytest.raises(CheckpointError, match=r"config\.json: can't be read as JSON"):
+        Checkpoint(hf)
+
+
+@pytest.mark.parametrize(
+    "weight_map", [None, [1], "abc", {}, {"a": 1}, {"a": ["x"]}, {"a": "../x"}, {"a": None}], ids=repr
+)
+def test_an_index_that_names_no_files_is_named(hf: Path, weight_map: Any) -> None:
+    (hf / "model.safetensors").unlink()
+    (hf / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    refused(hf, "model.safetensors.index.json: weight_map")
+
+
+@pytest.mark.parametrize(
+    "item", [{1: torch.zeros(2)}, {"semantic.x": "text"}, {"semantic.x": torch.eye(2).to_sparse()}], ids=repr
+)
+def test_a_pickle_of_other_things_than_weights_is_named(hf: Path, suno: Path, item: dict[Any, Any]) -> None:
+    (hf / "model.safetensors").unlink()
+    torch.save(item, hf / "pytorch_model.bin")
+    refused(hf, "pytorch_model.bin", str(next(iter(item))))
+    held = torch.load(suno / "text_2.pt", weights_only=False)
+    torch.save(held | {"model": item}, suno / "text_2.pt")
+    refused(suno, "text_2.pt: model", str(next(iter(item))))
+
+
+@pytest.mark.parametrize("model_args", [[1], "abc", 5, {"n_layer": "x"}, {"input_vocab_size": 9}], ids=repr)
+def test_wrong_model_args_are_named(suno: Path, model_args: Any) -> None:
+    held = torch.load(suno / "text_2.pt", weights_only=False)
+    model_args = held["model_args"] | model_args if isinstance(model_args, dict) else model_args
+    torch.save(held | {"model_args": model_args}, suno / "text_2.pt")
+    refused(suno, "text_2.pt: model_args")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("decoder.model.0.conv.conv.weight_v", torch.ones(3)),
+        ("decoder.model.0.conv.conv.weight_v", torch.ones(1, 1, 1)),
+        ("decoder.model.0.conv.conv.weight_g", torch.ones(2, 3, 5)),
+        (5, torch.ones(3)),
+    ],
+    ids=["flat", "small", "other shape", "number"],
+)
+def test_a_damaged_suno_codec_is_named(suno: Path, name: Any, tensor: torch.Tensor) -> None:
+    held = torch.load(suno / "encodec_24khz.th", weights_only=False)
+    torch.save(held | {name: tensor}, suno / "encodec_24khz.th")
+    refused(suno, str(suno), str(name).removesuffix("_g").removesuffix("_v"))
+
+
+def test_weights_of_whole_numbers_are_named(hf: Path) -> None:
+    weights = load_file(hf / "model.safetensors")
+    weights["semantic.lm_head.weight"] = weights["semantic.lm_head.weight"].long()
+    save_file(weights, hf / "model.safetensors")
+    refused(hf, "semantic model: lm_head.weight holds torch.int64")
 
 
 def test_the_quick_look_passes_both_layouts(tiny: Path, tiny_suno: Path) -> None:
