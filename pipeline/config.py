@@ -181,9 +181,10 @@ def unless_a_token(quoted: re.Match[str]) -> str:
 def parse(values: dict[str, Any], where: str) -> RunConfig:
     """A config from plain values; `where` names their file in errors."""
     sampling = values.get("sampling")
-    unknown = sorted(sampling.keys() - set(SAMPLING_FIELDS)) if isinstance(sampling, dict) else []
+    unknown = sorted(str(key) for key in sampling if key not in SAMPLING_FIELDS) if isinstance(sampling, dict) else []
     if unknown:
-        raise ConfigError(f"{where}: sampling.{unknown[0]}: unknown key{suggest(unknown[0], SAMPLING_FIELDS)}")
+        name = " ".join(unknown[0].split())
+        raise ConfigError(f"{where}: sampling.{name}: unknown key{suggest(name, SAMPLING_FIELDS)}")
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -208,7 +209,7 @@ def set_key(values: dict[str, Any], change: str) -> None:
 
 def explain(error: Any) -> str:
     """One pydantic error as `key: what is wrong`, with the nearest known key for an unknown one."""
-    path = [str(part) for part in error["loc"] if part not in ("int", "Actors")]
+    path = [" ".join(str(part).split()) for part in error["loc"] if part not in ("int", "Actors")]
     key = ".".join(path)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{key}: unknown key{suggest(path[-1], known_keys(path[:-1]))}"

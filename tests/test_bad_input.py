@@ -187,6 +187,9 @@ POOL = st.dictionaries(
 @CASES
 @given(values=st.dictionaries(KEYS, NESTED | st.fixed_dictionaries({"semantic": POOL}), max_size=6))
 @example(values={"pools": {"semantic": {"num_cpus": float("nan")}}})
+@example(values={"sampling": {"\n": None}})
+@example(values={"sampling": {"top": None, 3: None}})
+@example(values={"pools": {"semantic": {"\n": None}}})
 def test_configs_of_any_shape(values: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump({"model": "m", "manifest": "x.parquet", "output": "out"} | values), encoding="utf-8")
