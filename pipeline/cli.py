@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
 
 import typer
 
-from pipeline.errors import ConfigError, IncompleteError, RowError
+from pipeline.errors import BarkeryError, ConfigError, IncompleteError, redact
 from pipeline.shards.storage import Store
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def retry(
 
 
 def conclude(standing: "Standing", output: str) -> None:
+    output = redact(output)
     print(f"{standing} in {output}")
     if standing.failed:
         print(f"failed rows, with reasons: {output}/failures", file=sys.stderr)
@@ -100,12 +101,14 @@ def verify(output: Output, storage: Storage = None) -> None:
 
 
 def open_store(output: str, storage: list[str] | None) -> Store:
-    import yaml
+    if not storage:
+        return Store(output)
+    from pipeline.config import from_yaml
 
-    pairs = [each.partition("=") for each in storage or []]
-    if bad := [name for name, sign, _ in pairs if not sign]:
-        raise ConfigError(f"--storage {bad[0]}: must be KEY=VALUE, as in storage_options")
-    return Store(output, {name: yaml.safe_load(value) for name, _, value in pairs})
+    pairs = [each.partition("=") for each in storage]
+    if not all(sign for _, sign, _ in pairs):
+        raise ConfigError("--storage: must be KEY=VALUE, as in storage_options")
+    return Store(output, {name: from_yaml(value, f"--storage {name}") for name, _, value in pairs})
 
 
 @app.command()
@@ -129,9 +132,11 @@ def say(
         raise ConfigError(f"{output}: must end in {', '.join('.' + s for s in SUBTYPES)}")
     if not output.parent.is_dir():
         raise ConfigError(f"{output}: its folder does not exist")
+    if output.is_dir():
+        raise ConfigError(f"{output}: is a folder; name a file")
     seed = secrets.randbits(32) if seed is None else seed
     samples = Bark.load(model, device=device, tokenizer=tokenizer).say(text, voice=voice, seed=seed)
-    output.write_bytes(encode(to_int16(samples), audio_format))
+    Store(str(output.parent.absolute())).put(output.name, encode(to_int16(samples), audio_format))
     print(f"{output}: {samples.size / 24_000:.2f} s, seed {seed}")
 
 
@@ -171,15 +176,15 @@ def main() -> NoReturn:
     """Run the command line; a user's mistake is one line and exit code 2, never a traceback."""
     try:
         app()  # ends the process itself: 0, typer.Exit's code, or 2 for wrong usage
-    except (ConfigError, RowError) as error:
-        stop(error, EXIT_CONFIG)
     except IncompleteError as error:
         stop(error, EXIT_INCOMPLETE)
+    except BarkeryError as error:
+        stop(error, EXIT_CONFIG)
     sys.exit(0)
 
 
 def stop(error: Exception, code: int) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {redact(str(error))}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -1,6 +1,7 @@
 """A run's settings: one YAML, unknown keys refused, resolved once, saved beside the output."""
 
 import difflib
+import re
 import reprlib
 import types
 from pathlib import Path
@@ -10,9 +11,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.bark.stage import MAX_SEED, SAMPLING_FIELDS, Sampling, is_good_slots
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, redact
 
 STAGES = ("semantic", "coarse", "fine", "decode")
+SECRET = "storage_options"
 
 
 class Part(BaseModel):
@@ -63,6 +65,19 @@ class PoolConfig(Part):
         return value
 
     @property
+    def device_kind(self) -> str:
+        """What `auto` means; which of several GPUs it is decides nothing."""
+        on_cuda = self.num_gpus > 0 if self.device == "auto" else self.device.startswith("cuda")
+        return "cuda" if on_cuda else "cpu"
+
+    @property
+    def number_kind(self) -> str:
+        """The dtype, and what `auto` means."""
+        if self.dtype != "auto":
+            return self.dtype
+        return "bfloat16" if self.device_kind == "cuda" else "float32"
+
+    @property
     def min_actors(self) -> int:
         return self.actors if isinstance(self.actors, int) else self.actors.min
 
@@ -109,13 +124,18 @@ class RunConfig(Part):
     stall_timeout_s: float = Field(3600, gt=0)  # no shard moved for this long: start the missing ones anew
     cluster_can_grow: bool = False  # an autoscaling cluster: don't check the plan against today's nodes
 
+    def __repr_args__(self) -> Any:
+        """For print and for logs: URLs without what may be secret."""
+        return [(name, redact(value) if isinstance(value, str) else value) for name, value in super().__repr_args__()]
+
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is in the output; the others may change between a stop and a resume."""
         kept = self.model_dump(mode="json", include={"revision", "seed", "sampling", "segments", "audio", "limit"})
-        kept["dtype"] = {name: getattr(self.pools, name).dtype for name in STAGES[:3]}
-        kept["quantize"] = {name: getattr(self.pools, name).quantize for name in STAGES[:3]}
-        kept["device"] = {name: getattr(self.pools, name).device for name in STAGES}
+        pools = {name: getattr(self.pools, name) for name in STAGES}
+        kept["dtype"] = {name: pools[name].number_kind for name in STAGES[:3]}
+        kept["quantize"] = {name: pools[name].quantize for name in STAGES[:3]}
+        kept["device"] = {name: pools[name].device_kind for name in STAGES}
         return kept
 
 
@@ -126,11 +146,11 @@ def load_config(path: str | Path, changes: list[str] | None = None, **overrides:
         ConfigError: unreadable file, unknown key (with a suggestion) or impossible value, naming file and key.
     """
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = from_yaml(Path(path).read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must hold keys and values, such as `model: suno/bark-small`")
     for change in changes or []:
@@ -139,12 +159,32 @@ def load_config(path: str | Path, changes: list[str] | None = None, **overrides:
     return parse(loaded, str(path))
 
 
+def from_yaml(text: str, where: str) -> Any:
+    """A YAML value. Of what is none, an error says what is wrong and where, and nothing of the text: it may be a
+    password."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = re.sub(r"'([^']*)'", unless_a_token, error.problem or error.context or "a slip")
+        raise ConfigError(f"{where}: not valid YAML{place}: {' '.join(problem.split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # characters, dates and depths that can't be
+        raise ConfigError(f"{where}: not valid YAML: {type(error).__name__}") from error
+
+
+def unless_a_token(quoted: re.Match[str]) -> str:
+    """What a YAML error quotes: `,` and `<stream end>` are its own words, an alias or a tag are the user's."""
+    return quoted[0] if len(quoted[1]) <= 1 or re.fullmatch(r"<[a-z ]+>", quoted[1]) else "'...'"
+
+
 def parse(values: dict[str, Any], where: str) -> RunConfig:
     """A config from plain values; `where` names their file in errors."""
     sampling = values.get("sampling")
-    unknown = sorted(sampling.keys() - set(SAMPLING_FIELDS)) if isinstance(sampling, dict) else []
+    unknown = sorted(str(key) for key in sampling if key not in SAMPLING_FIELDS) if isinstance(sampling, dict) else []
     if unknown:
-        raise ConfigError(f"{where}: sampling.{unknown[0]}: unknown key{suggest(unknown[0], SAMPLING_FIELDS)}")
+        name = " ".join(unknown[0].split())
+        raise ConfigError(f"{where}: sampling.{name}: unknown key{suggest(name, SAMPLING_FIELDS)}")
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -154,30 +194,38 @@ def parse(values: dict[str, Any], where: str) -> RunConfig:
 
 
 def set_key(values: dict[str, Any], change: str) -> None:
-    """Apply one `a.b=c` in place."""
+    """Apply one `a.b=c` in place. Values are not repeated in errors: one may be a password."""
     path, sign, value = change.partition("=")
     if not sign or not path.strip():
-        raise ConfigError(f"--set {change}: must be KEY=VALUE, such as sampling.semantic_temperature=0.6")
+        shown = path if not path.strip().startswith(SECRET) else SECRET
+        raise ConfigError(f"--set {redact(shown)}: must be KEY=VALUE, such as sampling.semantic_temperature=0.6")
     *parents, last = path.strip().split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {change}: {parent} is not a group of keys")
-    try:
-        values[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {change}: the value is not valid YAML") from error
+            raise ConfigError(f"--set {path}: {parent} is not a group of keys")
+    values[last] = from_yaml(value, f"--set {path}")
 
 
 def explain(error: Any) -> str:
     """One pydantic error as `key: what is wrong`, with the nearest known key for an unknown one."""
-    path = [str(part) for part in error["loc"] if part not in ("int", "Actors")]
+    path = [" ".join(str(part).split()) for part in error["loc"] if part not in ("int", "Actors")]
     key = ".".join(path)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{key}: unknown key{suggest(path[-1], known_keys(path[:-1]))}"
     if error["type"] == "missing":
         return f"{key}: is missing"
-    return f"{key}: {error['msg'].removeprefix('Value error, ')} (is {reprlib.repr(error['input']):.100})"
+    reason = error["msg"].removeprefix("Value error, ")
+    if path[:1] == [SECRET]:
+        return f"{SECRET}: {reason}"
+    return f"{key}: {reason} (is {Shown().repr(error['input']):.100})"
+
+
+class Shown(reprlib.Repr):
+    """A value, cut short, for a message."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(redact(x), level)
 
 
 def known_keys(path: list[str]) -> list[str]:

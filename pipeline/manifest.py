@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 import fsspec
 import numpy as np
@@ -13,10 +15,13 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from pipeline.errors import ConfigError, one_line
-from pipeline.schema import OUTPUT_ONLY, ROW_COLUMNS, SAMPLING_COLUMNS
+from pipeline.errors import ConfigError, one_line, redact
+from pipeline.schema import ROW_COLUMNS
+from pipeline.shards.columns import cast_known, check_columns, joined, refuse_what_python_lacks, unified
+from pipeline.shards.storage import listing, open_patiently
 
 BATCH_ROWS, BATCH_BYTES = 4096, 32 * 2**20
+BLOCK_BYTES, MAX_BLOCK_BYTES = 2**20, 2**30  # of CSV and JSONL; a block must take the longest line
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson", ".json")
 
 
@@ -24,33 +29,43 @@ SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson", ".json")
 class Manifest:
     """The input table: files of one kind and one schema, in sorted order."""
 
-    url: str
+    url: str = field(repr=False)  # may hold a password or a signature
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
     limit: int | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"manifest {redact(self.url)}"
 
     def files(self) -> tuple[fsspec.AbstractFileSystem, list[str]]:
         """The file system and the sorted paths behind the URL: one file, a folder's files, or a glob's."""
         try:
             fs, path = fsspec.core.url_to_fs(self.url, **self.storage_options)
-            if any(c in path for c in "*?["):
-                paths = fs.glob(path)
-            elif fs.isdir(path):
-                paths = fs.find(path)
-            else:
-                paths = [path] if fs.exists(path) else []
-        except (ValueError, ImportError, OSError) as error:
-            raise ConfigError(f"manifest {self.url}: can't be opened: {error}") from error
-        visible = (p for p in paths if not any(part.startswith((".", "_")) for part in p.split("/")[-1:]))
-        found = sorted(p for p in visible if p.lower().endswith(SUFFIXES))
+        except Exception as error:  # each file system has its own way to refuse
+            raise ConfigError(f"{self.name}: can't be opened: {one_line(error)}") from error
+        paths = listing(self.name, lambda: self._paths(fs, path))
+        visible = (p for p in paths if not place_of(p).rpartition("/")[2].startswith((".", "_")))
+        found = sorted(p for p in visible if place_of(p).endswith(SUFFIXES))
         if not found:
             reason = "no such file" if not paths else f"no file with one of the endings {', '.join(SUFFIXES)}"
-            raise ConfigError(f"manifest {self.url}: {reason}")
+            raise ConfigError(f"{self.name}: {reason}")
         return fs, found
 
+    def _paths(self, fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
+        """Raises FileNotFoundError; what is there is looked at once, so that a failure is not taken for an absence."""
+        if any(c in place_of(path) for c in "*?["):
+            return list(fs.glob(path))
+        is_folder = fs.info(path)["type"] == "directory"
+        if is_folder or (not place_of(path).endswith(SUFFIXES) and fs.isdir(path)):  # over HTTP, all is a file first
+            return list(fs.find(path))
+        return [path]
+
     def tables(self) -> Iterator[pa.Table]:
-        """The rows as tables of at most 4096, in order, with known columns in their plan types."""
-        for _, _, table in self._checked():
-            yield table
+        """The rows as tables of at most 4096, in order and of one schema, with known columns in their plan types."""
+        _, schema = self._found
+        for path, _, table in self._checked():
+            yield table if table.schema.equals(schema, check_metadata=True) else unified(path, table, schema)
 
     def check(self) -> int:
         """Read everything once; the number of rows.
@@ -58,16 +73,28 @@ class Manifest:
         Raises:
             ConfigError: a missing column, a wrong type, a null or duplicate id, no rows; naming file, column, row.
         """
-        hashes = []
-        for _, _, table in self._checked():
+        return self._found[0]
+
+    @cached_property
+    def _found(self) -> tuple[int, pa.Schema]:
+        """The number of rows, and the schema that takes all of them."""
+        hashes, schema, differ = [], None, False
+        for path, first_row, table in self._checked():
             hashes.append(hash_ids(table))
-        if not hashes:
-            raise ConfigError(f"manifest {self.url}: has no rows")
+            refuse_what_python_lacks(path, first_row, table)
+            if schema is not None and not table.schema.equals(schema):
+                differ = True
+            schema = table.schema if schema is None else joined(path, schema, table.schema)
+        if schema is None:
+            raise ConfigError(f"{self.name}: has no rows")
+        if differ:  # whether the values allow it too
+            for path, _, table in self._checked():
+                unified(path, table, schema)
         every = np.concatenate(hashes)  # 8 bytes a row: the only thing that grows with the manifest
         ordered = np.sort(every)
         if (repeated := ordered[1:][ordered[1:] == ordered[:-1]]).size:
             self._refuse_duplicates(repeated)
-        return len(every)
+        return len(every), schema
 
     def _refuse_duplicates(self, suspects: np.ndarray) -> None:
         """Equal hashes are looked at again as ids: only a real duplicate is refused."""
@@ -82,25 +109,32 @@ class Manifest:
     def _checked(self) -> Iterator[tuple[str, int, pa.Table]]:
         """(path, number of its first row in the file, table)."""
         fs, paths = self.files()
-        schema: pa.Schema | None = None
+        names: list[str] | None = None
         left = self.limit
         for path in paths:
-            row = 0
-            with readable(path):
+            row, shown = 0, redact(path)
+            with readable(shown):
                 for table in read_file(fs, path):
-                    if schema is None:
-                        schema = table.schema
-                        check_columns(path, schema)
-                    elif table.schema.names != schema.names:
-                        different = sorted(set(table.schema.names) ^ set(schema.names))
-                        raise ConfigError(f"{path}: its columns differ from {paths[0]}: {', '.join(different)}")
+                    if names is None:
+                        names = table.schema.names
+                        check_columns(shown, table.schema)
+                    elif table.schema.names != names:
+                        different = sorted(set(table.schema.names) ^ set(names)) or ["their order"]
+                        raise ConfigError(
+                            f"{shown}: its columns differ from {redact(paths[0])}: {', '.join(different)}"
+                        )
                     table = table if left is None else table[:left]
                     table.validate(full=True)  # no reader looks whether text is UTF-8
-                    checked = cast_known(path, row, table)
-                    yield path, row, checked
+                    checked = cast_known(shown, row, table)
+                    yield shown, row, checked
                     row += len(checked)
                     if left is not None and (left := left - len(checked)) == 0:
                         return
+
+
+def place_of(path: str) -> str:
+    """What names the file, in lower case: of a URL, the path without host and query (a signature)."""
+    return (urlsplit(path).path if "://" in path else path).lower()
 
 
 @contextmanager
@@ -108,75 +142,58 @@ def readable(path: str) -> Iterator[None]:
     """What pyarrow raises for a damaged file becomes one line with its name."""
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ConfigError(f"{path}: can't be read: {one_line(error)}") from error
 
 
 def read_file(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.Table]:
     """One file's rows in tables of at most 4096."""
-    with fs.open(path, "rb") as file:
-        if path.lower().endswith(".parquet"):
-            # with pre_buffer, Arrow fetches the whole file ahead of its reader and holds it
-            whole = pq.ParquetFile(file, pre_buffer=False)
-            batches = whole.iter_batches(rows_at_a_time(whole.metadata))
-        elif path.lower().endswith(".csv"):
-            known = {name: kind for name, kind in ROW_COLUMNS.items() if pa.types.is_string(kind)}
-            convert = pa.csv.ConvertOptions(column_types=known, strings_can_be_null=False)
-            batches = pa.csv.open_csv(file, convert_options=convert)
-        else:
-            batches = pa.json.open_json(file)
-        for batch in batches:
-            table = pa.Table.from_batches([batch])
-            for start in range(0, len(table), BATCH_ROWS):
-                yield table[start : start + BATCH_ROWS]
+    for batch in read_parquet(fs, path) if place_of(path).endswith(".parquet") else read_lines(fs, path):
+        table = pa.Table.from_batches([batch])
+        for start in range(0, len(table), BATCH_ROWS):
+            yield table[start : start + BATCH_ROWS]
+
+
+def read_parquet(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.RecordBatch]:
+    with open_patiently(fs, path) as file:
+        # with pre_buffer, Arrow fetches the whole file ahead of its reader and holds it
+        whole = pq.ParquetFile(file, pre_buffer=False)
+        yield from whole.iter_batches(rows_at_a_time(whole.metadata))
+
+
+def read_lines(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.RecordBatch]:
+    """CSV or JSONL. Where a line is longer than a block, once more with larger blocks, from the first row not given."""
+    given, size = 0, BLOCK_BYTES
+    while True:
+        seen = 0
+        try:
+            with open_patiently(fs, path) as file:
+                for batch in open_lines(file, path, size):
+                    new = batch[max(0, given - seen) :]
+                    seen += len(batch)
+                    if len(new):
+                        given += len(new)
+                        yield new
+            return
+        except pa.ArrowInvalid as error:
+            if "straddling" not in str(error) or size >= MAX_BLOCK_BYTES:
+                raise
+        size *= 4
+
+
+def open_lines(file: Any, path: str, size: int) -> Any:
+    """A reader of batches."""
+    if place_of(path).endswith(".csv"):
+        known = {name: kind for name, kind in ROW_COLUMNS.items() if pa.types.is_string(kind)}
+        convert = pa.csv.ConvertOptions(column_types=known, strings_can_be_null=False)
+        return pa.csv.open_csv(file, pa.csv.ReadOptions(block_size=size), convert_options=convert)
+    return pa.json.open_json(file, pa.json.ReadOptions(block_size=size))
 
 
 def rows_at_a_time(metadata: pq.FileMetaData) -> int:
     """4096, or fewer where rows are long."""
     size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
     return max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(1, size)))
-
-
-def check_columns(path: str, schema: pa.Schema) -> None:
-    for name in ("id", "text"):
-        if name not in schema.names:
-            raise ConfigError(f"{path}: column {name} is missing; it has {', '.join(schema.names) or 'none'}")
-    if len(set(schema.names)) < len(schema.names):
-        raise ConfigError(f"{path}: a column name occurs twice")
-    if taken := sorted(OUTPUT_ONLY & set(schema.names)):
-        raise ConfigError(f"{path}: column {taken[0]} is one that the output makes; rename it in the manifest")
-
-
-def cast_known(path: str, first_row: int, table: pa.Table) -> pa.Table:
-    """Columns with a meaning in their plan types; ids may be whole numbers, everything else must be what it says."""
-    for i, name in enumerate(table.schema.names):
-        wanted = (ROW_COLUMNS | SAMPLING_COLUMNS).get(name)
-        if wanted is None:
-            continue
-        kind = table.schema.types[i]
-        if not compatible(name, kind, wanted):
-            raise ConfigError(f"{path}: column {name} must be {wanted}, is {kind}")
-        table = table.set_column(i, name, table[name].cast(wanted))
-    ids = table["id"]
-    if ids.null_count:
-        row = first_row + ids.is_null().to_numpy().argmax()
-        raise ConfigError(f"{path} row {row}: column id is null")
-    return table
-
-
-def compatible(name: str, kind: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether a column's type carries what is wanted without guessing; an all-null column carries anything."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    whole = pa.types.is_integer(kind)
-    if pa.types.is_null(kind):
-        return name != "id"
-    if pa.types.is_string(wanted):
-        return text or (whole and name == "id")
-    if pa.types.is_floating(wanted):
-        return whole or pa.types.is_floating(kind)
-    return whole if pa.types.is_integer(wanted) else pa.types.is_boolean(kind)
 
 
 def hash_ids(table: pa.Table) -> np.ndarray:

@@ -96,6 +96,9 @@ VALUES: dict[pa.DataType, Any] = {
     pa.float32(): st.floats(width=32),
     pa.bool_(): st.booleans(),
     pa.date32(): st.dates(),
+    pa.timestamp("us"): st.integers(-(2**63), 2**63 - 1),
+    pa.timestamp("ns", "Mars/Phobos"): st.integers(0, 9),
+    pa.list_(pa.duration("s")): st.lists(st.integers(-(2**62), 2**62), max_size=3),
     pa.list_(pa.string()): st.lists(st.text(max_size=5), max_size=3),
     pa.struct([("a", pa.int32())]): st.fixed_dictionaries({"a": st.integers(0, 9)}),
     pa.decimal128(10, 2): st.decimals(-100, 100, places=2),
@@ -118,11 +121,20 @@ def tables(draw: Any) -> pa.Table:
 
 
 @CASES
-@given(table=tables())
-def test_tables_of_any_types(table: pa.Table, tmp_path: Path) -> None:
-    path = tmp_path / "table.parquet"
-    pq.write_table(table, path)
-    answer("table.parquet", lambda: Manifest(str(path)).check())
+@given(first=tables(), second=tables(), alike=st.booleans())
+def test_tables_of_any_types(first: pa.Table, second: pa.Table, alike: bool, tmp_path: Path) -> None:
+    """What is taken can be planned: it has one schema, and Python has all of its values."""
+    if alike:
+        names = list(dict.fromkeys(n for n in first.schema.names if n in second.schema.names))
+        first, second = (pa.table({n: t.column(t.schema.names.index(n)) for n in names}) for t in (first, second))
+    (tmp_path / "tables").mkdir(exist_ok=True)
+    for name, table in (("a", first), ("b", second)):
+        pq.write_table(table, tmp_path / "tables" / f"{name}.parquet")
+    manifest = Manifest(str(tmp_path / "tables"))
+    if answer("tables", manifest.check) is None:
+        found = list(manifest.tables())
+        assert all(table.schema == found[0].schema for table in found)
+        assert sum(len(table.to_pylist()) for table in found) == manifest.check()
 
 
 @CASES
@@ -175,6 +187,9 @@ POOL = st.dictionaries(
 @CASES
 @given(values=st.dictionaries(KEYS, NESTED | st.fixed_dictionaries({"semantic": POOL}), max_size=6))
 @example(values={"pools": {"semantic": {"num_cpus": float("nan")}}})
+@example(values={"sampling": {"\n": None}})
+@example(values={"sampling": {"top": None, 3: None}})
+@example(values={"pools": {"semantic": {"\n": None}}})
 def test_configs_of_any_shape(values: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump({"model": "m", "manifest": "x.parquet", "output": "out"} | values), encoding="utf-8")

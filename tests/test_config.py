@@ -1,10 +1,11 @@
 """A wrong config is one line that names file and key, before anything starts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config import load_config, parse
 from pipeline.errors import ConfigError
 
 GOOD = "model: m\nmanifest: a.parquet\noutput: out\n"
@@ -61,3 +62,69 @@ def test_secrets_are_neither_saved_nor_printed(tmp_path: Path) -> None:
     config = load_config(path)
     assert config.storage_options == {"secret": "hunter2"}
     assert "hunter2" not in repr(config) + str(config.identity)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "storage_options: {key: AKIA, secret: SEKRET9, endpoint_url http://x",
+            r"not valid YAML in line 4, column \d+: expected ",
+        ),
+        ("storage_options: {secret: *SEKRET9}", "not valid YAML in line 4, column 27: found undefined alias"),
+        ("storage_options: {secret: !SEKRET9 x}", "not valid YAML in line 4, .* for the tag '...'"),
+        ("storage_options: {SEKRET9: 2024-99-99}", "not valid YAML: ValueError"),
+        ("storage_options: " + 5000 * "[", "not valid YAML: RecursionError"),
+        ("storage_options: [SEKRET9]", "storage_options: Input should be a valid dictionary$"),
+        ("storage_options: SEKRET9", "storage_options: Input should be a valid dictionary$"),
+        ("storage_options: {7: SEKRET9}", "storage_options: Input should be a valid string$"),
+        ("storge_options: {secret: SEKRET9}", "storge_options: unknown key"),
+        ("tokenizer: ['https://me:SEKRET9@h/t?sig=SEKRET9']", "tokenizer: Input should be a valid string"),
+    ],
+)
+def test_mistakes_are_named_without_secrets(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(GOOD + text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load_config(path)
+    assert "SEKRET" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["storage_options=SEKRET9", "storage_options.secret={SEKRET9", "storage_options.SEKRET9", "seed.x=SEKRET9",
+     "manifest=[https://me:SEKRET9@h/m", "manifest=[https://me:SEKRET9@h/m]"],
+)  # fmt: skip
+def test_changes_that_fail_do_not_repeat_their_values(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(GOOD + "seed: 3")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [change])
+    assert "SEKRET" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_config_is_printed_without_what_is_secret_in_its_urls() -> None:
+    urls = {"manifest": "simplecache::https://me:SEKRET9@h/m.parquet", "output": "https://h/c?sv=1&sig=SEKRET9"}
+    config = parse({"model": "m"} | urls, "here")
+    assert "SEKRET" not in repr(config) + str(config) and "h/m.parquet" in repr(config)
+    assert config.manifest == urls["manifest"]
+
+
+GPUS = {"pools": {name: {"num_gpus": 0.2} for name in ("semantic", "coarse", "fine", "decode")}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({}, GPUS, False),
+        ({}, {"pools": {"decode": {"num_gpus": 1}}}, False),
+        ({}, {"pools": {"fine": {"dtype": "bfloat16"}}}, False),
+        ({}, {"pools": {"fine": {"dtype": "float32", "device": "cpu"}}}, True),
+        (GPUS, {"pools": {n: p | {"device": "cuda:0", "dtype": "bfloat16"} for n, p in GPUS["pools"].items()}}, True),
+        ({}, {"pools": {"semantic": {"slots": 16, "threads": 2, "actors": 3}}}, True),
+        ({}, {"storage_options": {"key": "x"}}, True),
+    ],
+)
+def test_the_identity_is_what_decides_the_output(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
+    base = {"model": "m", "manifest": "x", "output": "o"}
+    assert (parse(base | one, "here").identity == parse(base | other, "here").identity) == same

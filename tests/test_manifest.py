@@ -1,6 +1,7 @@
 """A wrong manifest is one line that names file, column and row; formats and file sets are read alike."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,71 @@ def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
     parquet(tmp_path / "b.parquet", {"id": ["y"], "text": ["1"], "mood": ["good"]})
     with pytest.raises(ConfigError, match=r"b\.parquet: its columns differ from .*a\.parquet: mood"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        (pa.nulls(2), pa.array(["s", None]), pa.string()),
+        (pa.array(["s", None]), pa.nulls(2), pa.string()),
+        (pa.array([1, 2]), pa.array([1.5, 2]), pa.float64()),
+        (pa.array([1, 2], pa.int8()), pa.array([1, 2], pa.int64()), pa.int64()),
+        (pa.array([datetime(2024, 1, 1)] * 2, pa.timestamp("s")), pa.nulls(2, pa.timestamp("us")), pa.timestamp("us")),
+    ],
+    ids=lambda value: str(getattr(value, "type", "")),
+)
+def test_files_whose_types_differ_become_one_schema(
+    tmp_path: Path, first: pa.Array, second: pa.Array, kind: pa.DataType
+) -> None:
+    parquet(tmp_path / "a.parquet", {"id": ["a", "b"], "text": ["1", "2"], "mood": first})
+    parquet(tmp_path / "b.parquet", {"id": ["c", "d"], "text": ["1", "2"], "mood": second})
+    manifest = Manifest(str(tmp_path))
+    assert manifest.check() == 4
+    assert [table.schema.field("mood").type for table in manifest.tables()] == [kind, kind]
+    assert [row["mood"] for row in read(tmp_path)] == first.to_pylist() + second.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ([1], ["s"], "column mood is string, but int64 before"),
+        ([2**53 + 1], [1.5], "column mood is int64, elsewhere it needs double"),
+        ([[1]], [1], "column mood is int64, but list"),
+    ],
+)
+def test_types_that_no_schema_takes_are_named(tmp_path: Path, first: Any, second: Any, says: str) -> None:
+    parquet(tmp_path / "a.parquet", {"id": ["a"], "text": ["1"], "mood": first})
+    parquet(tmp_path / "b.parquet", {"id": ["b"], "text": ["1"], "mood": second})
+    with pytest.raises(ConfigError, match=rf"[ab]\.parquet: {says}"):
+        Manifest(str(tmp_path)).check()
+
+
+@pytest.mark.parametrize("size", [1_200_000, 11_000_000])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_lines_of_megabytes(tmp_path: Path, kind: str, size: int) -> None:
+    """After a block that holds many short ones: none is given twice."""
+    rows = [{"id": f"r{i}", "text": "Short. " * 50} for i in range(5000)]
+    rows[4000]["text"] = "x" * size
+    lines = [json.dumps(row) if kind == "jsonl" else f"{row['id']},{row['text']}" for row in rows]
+    path = tmp_path / f"m.{kind}"
+    path.write_text("\n".join((["id,text"] if kind == "csv" else []) + lines))
+    assert [(row["id"], row["text"].strip()) for row in read(path)] == [(r["id"], r["text"].strip()) for r in rows]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1, 10**18], pa.timestamp("us")),
+        pa.array([None, 1], pa.timestamp("us", "Mars/Phobos")),
+        pa.array([1, 6_600_000], pa.int32()).cast(pa.date32()),
+        pa.array([[], [2**62]], pa.list_(pa.duration("s"))),
+        pa.StructArray.from_arrays(
+            [pa.array([1, 2]), pa.array([3, 4])], names=["a", "a"], mask=pa.array([True, False])
+        ),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_values_that_python_has_not_are_named(tmp_path: Path, values: pa.Array) -> None:
+    path = parquet(tmp_path / "m.parquet", {"id": ["a", "b"], "text": ["1", "2"], "made": values})
+    with pytest.raises(ConfigError, match=r"m\.parquet row 1: column made: Python has no such value"):
+        Manifest(str(path)).check()

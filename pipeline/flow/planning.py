@@ -1,10 +1,10 @@
 """What is to be done, before anything starts: a manifest's rows, or those that failed, become a plan in the output."""
 
+import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.bark.build import load_text_encoder
+from pipeline.bark.text import DEFAULT_TOKENIZER, TOKENIZER_FILES
 from pipeline.config import RunConfig, parse, set_key
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, redact
 from pipeline.manifest import Manifest
 from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.hub import resolve
@@ -33,6 +34,7 @@ class Model:
 
     columns: dict[str, str]  # model, model_revision, generator
     commit: str | None  # of the hub, to load it by; None for a local folder
+    tokenizer: str  # hash of its files
 
     @classmethod
     def check(cls, config: RunConfig) -> "Model":
@@ -40,14 +42,31 @@ class Model:
         checkpoint = Checkpoint(resolve(config.model, config.revision))
         checkpoint.check()
         load_text_encoder(checkpoint, config.tokenizer)
+        tokenizer = f"sha256:{tokenizer_hash(checkpoint.folder, config.tokenizer)}"
         commit = checkpoint.folder.name if checkpoint.folder.parent.name == "snapshots" else None
         name = config.model if commit else Path(config.model).name  # no path of this machine in a dataset
         revision = commit or f"sha256:{checkpoint.fingerprint}"
-        return cls({"model": name, "model_revision": revision, "generator": f"barkery {__version__}"}, commit)
+        return cls(
+            {"model": name, "model_revision": revision, "generator": f"barkery {__version__}"}, commit, tokenizer
+        )
 
     def identity(self, config: RunConfig) -> dict[str, Any]:
         """All that decides what is in the output."""
-        return config.identity | {key: self.columns[key] for key in ("model", "model_revision")}
+        kept = {key: self.columns[key] for key in ("model", "model_revision")}
+        return config.identity | kept | {"tokenizer": self.tokenizer}
+
+
+def tokenizer_hash(folder: Path, tokenizer: str | None) -> str:
+    """Of the files that `TextEncoder.load` reads: by their content, wherever they lie."""
+    if tokenizer is None and not any((folder / name).exists() for name in TOKENIZER_FILES[:2]):
+        tokenizer = DEFAULT_TOKENIZER
+    if tokenizer is not None:
+        folder = resolve(tokenizer, files=TOKENIZER_FILES)
+    whole, *parts = (folder / name for name in TOKENIZER_FILES)
+    digest = hashlib.sha256()
+    for path in [whole] if whole.exists() else [path for path in parts if path.exists()]:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def absolute(config: RunConfig) -> RunConfig:
@@ -73,9 +92,8 @@ def plan_manifest(config: RunConfig, store: Store, model: Model) -> list[Plan]:
         asked = config.rows_per_shard or old.rows_per_shard
         refuse_changes(store, old, replace(old, identity=identity, num_rows=num_rows), manifest.tables())
         if asked != old.rows_per_shard:
-            raise ConfigError(
-                f"output {store.url} is planned with rows_per_shard {old.rows_per_shard}; it can't become {asked}"
-            )
+            where = f"output {redact(store.url)}"
+            raise ConfigError(f"{where} is planned with rows_per_shard {old.rows_per_shard}; it can't become {asked}")
         return plans
     store.check_writable()
     rows_per_shard = config.rows_per_shard or pick_rows_per_shard(num_rows, config)
@@ -92,12 +110,10 @@ def pick_rows_per_shard(num_rows: int, config: RunConfig) -> int:
 
 
 def saved(config: RunConfig) -> dict[str, Any]:
-    """The settings as they are kept beside the output: without storage options, and no password in a URL."""
+    """The settings as they are kept beside the output: without storage options, and no password or signature in a
+    URL. A retry takes its rows from the output, so it does not miss them."""
     kept = config.model_dump(mode="json", exclude={"storage_options"})
-    for key in ("model", "tokenizer", "manifest", "output"):
-        if kept[key] and "://" in kept[key] and "@" in (place := urlsplit(kept[key])).netloc:
-            kept[key] = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl()
-    return kept
+    return kept | {key: redact(kept[key]) for key in ("model", "tokenizer", "manifest", "output") if kept[key]}
 
 
 def settings_of_retry(store: Store, last: Plan, now: Standing, seed: int | None, changes: list[str]) -> RunConfig:
@@ -107,17 +123,19 @@ def settings_of_retry(store: Store, last: Plan, now: Standing, seed: int | None,
         ConfigError: the run is not complete, or a change that a retry can't make.
     """
     if now.to_go and not last.generation:
-        raise ConfigError(f"{store.url}: {now.to_go:,} rows are still to go; `barkery generate` goes on, then retry")
+        raise ConfigError(
+            f"{redact(store.url)}: {now.to_go:,} rows are still to go; `barkery generate` goes on, then retry"
+        )
     if now.to_go and (changes or seed is not None):
-        raise ConfigError(f"{store.url}: the last retry is not complete; go on with it first, without changes")
+        raise ConfigError(f"{redact(store.url)}: the last retry is not complete; go on with it first, without changes")
     values = dict(last.config)
     if not now.to_go:
         values["seed"] = last.config["seed"] + 1 if seed is None else seed
     for change in changes:
         set_key(values, change)
         if (key := change.partition("=")[0].split(".")[0].strip()) in NOT_FOR_RETRIES:
-            raise ConfigError(f"--set {change}: {key} can't be changed by a retry")
-    config = parse(values, f"{store.url}/{run_file(last.generation)} with changes")
+            raise ConfigError(f"--set {key}: {key} can't be changed by a retry")
+    config = parse(values, f"{redact(store.url)}/{run_file(last.generation)} with changes")
     place = {"output": store.url, "storage_options": store.storage_options}  # where it was found, if it was moved
     return config.model_copy(update=place)
 

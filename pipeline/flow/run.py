@@ -93,8 +93,8 @@ def connect(address: str | None) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         ray.init(address=address, logging_level=logging.ERROR, **extra)
-    except ConnectionError as error:
-        raise ConfigError(f"Ray at {address}: can't connect: {error}") from error
+    except (ConnectionError, ValueError, RuntimeError) as error:  # nobody there; no address; another version
+        raise ConfigError(f"Ray at {address}: can't connect: {' '.join(str(error).split())}") from error
 
 
 def work(config: RunConfig, store: Store, model: Model, plan: Plan, address: str | None) -> None:

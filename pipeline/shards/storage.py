@@ -5,6 +5,7 @@ Every operation can be repeated: a PUT writes the same bytes, and who creates fi
 """
 
 import errno
+import io
 import os
 import sys
 import uuid
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 import fsspec
 import tenacity
 
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError, StorageError, one_line, redact
 
 T = TypeVar("T")
 GIVE_UP_AFTER_S = 90
@@ -26,6 +27,7 @@ SAY_SO_AT = 5  # tries: some seconds
 CLIENTS = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3"}
 LASTING = {errno.EACCES, errno.EDQUOT, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM}
 LASTING |= {errno.EROFS, errno.EFBIG, errno.EEXIST, errno.ENOENT}
+ASK_AGAIN, NOT_THERE = {408, 425, 429}, {404, 410}  # of HTTP's answers
 
 
 def of_storage(error: BaseException) -> bool:
@@ -38,14 +40,16 @@ def may_pass(error: BaseException) -> bool:
         return False
     if isinstance(error, OSError) and error.errno in LASTING:
         return False
+    if isinstance(status := getattr(error, "status", None), int) and 400 <= status < 500:  # over HTTP
+        return status in ASK_AGAIN
     return not any(word in type(error).__name__ for word in ("Credential", "Token", "Profile", "Authentication"))
 
 
 def say_so(name: str, state: tenacity.RetryCallState) -> None:
     """A minute and a half of silence would look like work."""
     if state.attempt_number == SAY_SO_AT and state.outcome:
-        error = state.outcome.exception()
-        print(f"{name}: {error}; trying again for {GIVE_UP_AFTER_S} s", file=sys.stderr, flush=True)
+        said = one_line(state.outcome.exception() or OSError())
+        print(f"{redact(name)}: {said}; trying again for {GIVE_UP_AFTER_S} s", file=sys.stderr, flush=True)
 
 
 def patiently(name: str, action: Callable[[], T], answer: type[OSError] = FileNotFoundError) -> T:
@@ -69,27 +73,89 @@ def patiently(name: str, action: Callable[[], T], answer: type[OSError] = FileNo
             raise
         count = tries.statistics.get("attempt_number", 1)
         often = f" (tried {count} times)" if count > 1 else ""
-        raise StorageError(f"{name}: {type(error).__name__}: {error}{often}") from error
+        raise StorageError(f"{redact(name)}: {type(error).__name__}: {one_line(error)}{often}") from error
+
+
+def listing(name: str, action: Callable[[], list[str]]) -> list[str]:
+    """The paths that `action` finds, patiently; none where there is nothing."""
+
+    def once() -> list[str]:
+        try:
+            return action()
+        except FileNotFoundError as error:  # fsspec's word over HTTP for any failure
+            cause = error.__cause__
+            if cause is None or not of_storage(cause) or getattr(cause, "status", None) in NOT_THERE:
+                raise
+            raise cause from None
+
+    try:
+        return patiently(name, once)
+    except FileNotFoundError:
+        return []
+
+
+class PatientFile(io.RawIOBase):
+    """A file in a store, for reading: a read that fails in passing is made again from the same place."""
+
+    def __init__(self, name: str, file: Any):
+        self._name, self._file = name, file
+
+    def read(self, size: int = -1, /) -> bytes:
+        place = self._file.tell()
+
+        def once() -> bytes:
+            if self._file.tell() != place:
+                self._file.seek(place)
+            return bytes(self._file.read(size))
+
+        return patiently(self._name, once)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def open_patiently(fs: fsspec.AbstractFileSystem, path: str) -> Any:
+    """A file for reading, by one who reads it in pieces."""
+    file = patiently(path, lambda: fs.open(path, "rb"))
+    return file if is_local(fs) else PatientFile(path, file)
+
+
+def is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    return "file" in (p if isinstance(p := fs.protocol, tuple) else (p,))
 
 
 @dataclass(frozen=True)
 class Store:
     """A folder by URL. Names are relative, made by us from numbers, never from data."""
 
-    url: str
+    url: str = field(repr=False)  # may hold a password
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _place(self) -> tuple[fsspec.AbstractFileSystem, str]:
         try:
             fs, path = fsspec.core.url_to_fs(self.url, **self.storage_options)
-        except (ValueError, ImportError, OSError) as error:
-            raise ConfigError(f"output {self.url}: can't be opened: {error}") from error
+        except Exception as error:  # each file system has its own way to refuse
+            raise ConfigError(f"output {redact(self.url)}: can't be opened: {one_line(error)}") from error
         return fs, path.rstrip("/")
 
     @property
     def is_local(self) -> bool:
-        return "file" in (p if isinstance(p := self._place[0].protocol, tuple) else (p,))
+        return is_local(self._place[0])
 
     def path(self, name: str) -> str:
         return f"{self._place[1]}/{name}"
@@ -150,8 +216,10 @@ class Store:
         try:
             self.put("_plan/.writable", b"")
             self.remove("_plan/.writable")
-        except (StorageError, OSError, ValueError) as error:
-            raise ConfigError(f"output {self.url}: can't be written: {error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"output {redact(self.url)}: can't be written: {error}") from error
+        except Exception as error:  # one that can only read says so in a way of its own
+            raise ConfigError(f"output {redact(self.url)}: can't be written: {one_line(error)}") from error
 
     def _put_if_absent(self, name: str, content: bytes) -> None:
         self._place[0].pipe_file(self.path(name), content, mode="create")

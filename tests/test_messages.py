@@ -1,0 +1,114 @@
+"""The command line's messages: one line, the right exit code, and nothing that is secret."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.cli import main
+from pipeline.config import parse
+from pipeline.errors import ConfigError, StorageError
+from pipeline.flow import run
+from pipeline.flow.planning import Model, saved, tokenizer_hash
+from pipeline.shards import storage
+from pipeline.shards.storage import Store
+
+NOBODY = "me:SEKRET9@127.0.0.1:9"  # no server listens there
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    pq.write_table(pa.table({"id": ["a"], "text": ["Hi."]}), tmp_path / "m.parquet")
+    path = tmp_path / "run.yaml"
+    path.write_text(f"model: puppy\nmanifest: {tmp_path}/m.parquet\noutput: {tmp_path}/out\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["generate", "CONFIG", "--set", "storage_options.secret={SEKRET9"], "--set storage_options.secret: not valid"),
+        (["generate", "CONFIG", "--manifest", f"http://{NOBODY}/m.parquet"], "manifest http://127.0.0.1:9/m.parquet: "),
+        (["generate", "CONFIG", "--manifest", "ftp://me:SEKRET9@127.0.0.1/m.parquet"], "manifest ftp://127.0.0.1/"),
+        (["generate", "CONFIG", "--output", f"http://{NOBODY}/out"], "http://127.0.0.1:9/out"),
+        (["generate", "CONFIG", "--output", "ftp://me:SEKRET9@127.0.0.1/out"], "output ftp://127.0.0.1/out: can't be"),
+        (["status", "ftp://me:SEKRET9@127.0.0.1/out"], "output ftp://127.0.0.1/out: can't be opened"),
+        (["status", f"http://{NOBODY}/out?sig=SEKRET9"], "http://127.0.0.1:9/out"),
+        (["status", "memory://me:SEKRET9@x/out"], "holds no run"),
+        (["status", "github://foo"], "output github://foo: can't be opened"),
+        (["status", "zip://foo"], "output zip://foo: can't be opened"),
+        (["status", ".", "--storage", "key={SEKRET9"], "--storage key: not valid YAML"),
+        (["status", ".", "--storage", "SEKRET9"], "--storage: must be KEY=VALUE"),
+        (["say", "Hi.", "-o", "FOLDER"], "folder.wav: is a folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_one_line_without_secrets(
+    arguments: list[str],
+    says: str,
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    monkeypatch.setattr(storage, "GIVE_UP_AFTER_S", 0.5)
+    monkeypatch.setattr(storage, "SAY_SO_AT", 1)
+    places = {"CONFIG": str(config), "FOLDER": str(tmp_path / "folder.wav")}
+    monkeypatch.setattr("sys.argv", ["barkery", *(places.get(word, word) for word in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    last = err.strip().splitlines()[-1]
+    assert ended.value.code == 2 and last.startswith("error: ") and says in last
+    assert "SEKRET" not in out + err and "Traceback" not in err
+
+
+def test_a_cluster_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.ray, "is_initialized", lambda: False)
+    with pytest.raises(ConfigError, match="Ray at nonsense: can't connect: "):
+        run.connect("nonsense")
+
+
+def test_what_is_kept_of_urls_is_not_secret() -> None:
+    urls = {
+        "manifest": "simplecache::https://me:SEKRET9@h/m.parquet",
+        "output": "https://h/c?sv=1&sig=SEKRET9",
+        "tokenizer": "https://h/t?X-Amz-Signature=SEKRET9",
+    }
+    config = parse({"model": "suno/bark-small"} | urls, "here")
+    kept = saved(config)
+    assert "SEKRET" not in str(kept)
+    assert (kept["model"], kept["manifest"]) == ("suno/bark-small", "simplecache::https://h/m.parquet")
+    assert parse(kept, "again").model == "suno/bark-small"  # where a retry begins
+
+
+def test_failures_of_storage_are_shown_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(storage, "GIVE_UP_AFTER_S", 0.5)
+    monkeypatch.setattr(storage, "SAY_SO_AT", 1)
+
+    def refused() -> None:
+        raise ConnectionError("get https://me:SEKRET9@h/x?sig=SEKRET9 failed\nmore")
+
+    with pytest.raises(StorageError) as caught:
+        storage.patiently("https://me:SEKRET9@h/x?sig=SEKRET9", refused)
+    assert str(caught.value).startswith("https://h/x?...: ConnectionError: get https://h/x?... failed")
+    said = capsys.readouterr().err
+    assert "trying again for" in said and "SEKRET" not in said + repr(Store("https://me:SEKRET9@h/x"))
+
+
+def test_another_tokenizer_is_another_run(tiny: Path, tmp_path: Path) -> None:
+    """By its files' content: the same ones in another folder are the same."""
+    config = parse({"model": str(tiny), "manifest": "m", "output": "o"}, "here")
+    own = Model.check(config).identity(config)
+    for name, change in (("same", ""), ("other", " ")):
+        (tmp_path / name).mkdir()
+        for path in tiny.glob("*.*"):
+            if path.name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"):
+                (tmp_path / name / path.name).write_text(path.read_text() + change)
+        changed = config.model_copy(update={"tokenizer": str(tmp_path / name)})
+        assert (Model.check(changed).identity(changed) == own) == (name == "same")
+    assert own["tokenizer"] == f"sha256:{tokenizer_hash(tiny, None)}"
