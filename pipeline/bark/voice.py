@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import spec
+from pipeline.bark.fetch import MAX_VOICE_BYTES, fetch_voice, local_path, shown
 from pipeline.errors import RowError, one_line
-from pipeline.model.hub import MAX_VOICE_BYTES, fetch_voice, local_path, shown
 
 MAX_SEMANTIC = spec.Vocabulary().semantic_vocab_size  # a checkpoint may know fewer: its own voices fit it
 MAX_VOICE_S = 600  # of speech; the stages read the last seven seconds

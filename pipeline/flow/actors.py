@@ -21,7 +21,7 @@ from pipeline.errors import RowError
 from pipeline.flow.isolation import Isolation
 from pipeline.flow.layouts import agreed
 from pipeline.flow.segments import Segment, fail, outcome, pack, segments_of, unpack, utterance_of
-from pipeline.flow.worker import Future, Worker
+from pipeline.flow.worker import Worker
 from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.hub import resolve
 from pipeline.schema import EDGE, RECEIPT
@@ -103,19 +103,22 @@ class PoolActor:
 
     async def several(self, rows: dict[int, Any]) -> list[Made]:
         """These rows of a shard through the stage at once, in order."""
-        begun = [[self.begin(segment) for segment in segments] for segments in await self.segments_of(rows)]
+        segments = await self.segments_of(rows)
+        # in a thread: a voice may come from far away, and the event loop serves other shards
+        inputs = await asyncio.to_thread(lambda: [[self.prepare(each) for each in row] for row in segments])
+        begun = [[(each, self.worker.run(*given) if given else None) for each, given in row] for row in inputs]
         made: list[Made] = []
         for row in begun:
-            made += [self.end(segment, await output) if output else (segment, None) for segment, output in row]
+            made += [self.end(each, await output) if output else (each, None) for each, output in row]
             self.report(rows=1)
         return made
 
-    def begin(self, segment: Segment) -> tuple[Segment, Future | None]:
-        """Hand a segment to the stage; None where it has failed, here or before."""
+    def prepare(self, segment: Segment) -> tuple[Segment, tuple[Utterance, Any] | None]:
+        """What the stage gets of a segment; None where it has failed, here or before."""
         if segment.get("error_kind"):
             return segment, None
         try:
-            return segment, self.worker.run(*self.input_of(segment))
+            return segment, self.input_of(segment)
         except RowError as error:
             return fail(segment, self.blamed, error), None
 

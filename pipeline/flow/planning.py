@@ -126,16 +126,17 @@ def settings_of_retry(store: Store, last: Plan, now: Standing, seed: int | None,
         raise ConfigError(
             f"{redact(store.url)}: {now.to_go:,} rows are still to go; `barkery generate` goes on, then retry"
         )
-    if now.to_go and (changes or seed is not None):
-        raise ConfigError(f"{redact(store.url)}: the last retry is not complete; go on with it first, without changes")
     values = dict(last.config)
-    if not now.to_go:
+    if seed is not None or not now.to_go:
         values["seed"] = last.config["seed"] + 1 if seed is None else seed
     for change in changes:
         set_key(values, change)
         if (key := change.partition("=")[0].split(".")[0].strip()) in NOT_FOR_RETRIES:
             raise ConfigError(f"--set {key}: {key} can't be changed by a retry")
-    config = parse(values, f"{redact(store.url)}/{run_file(last.generation)} with changes")
+    where = f"{redact(store.url)}/{run_file(last.generation)}"
+    config = parse(values, f"{where} with changes")
+    if now.to_go and config.identity != parse(dict(last.config), where).identity:  # the same words again are no change
+        raise ConfigError(f"{redact(store.url)}: the last retry is not complete; go on with it first, without changes")
     place = {"output": store.url, "storage_options": store.storage_options}  # where it was found, if it was moved
     return config.model_copy(update=place)
 

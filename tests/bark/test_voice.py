@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from pipeline import Bark, Sampling
+from pipeline.bark import fetch
 from pipeline.bark import voice as voices
 from pipeline.bark.voice import MAX_VOICE_BYTES, HistoryPrompt, load_voice, preset_names
 from pipeline.errors import RowError
-from pipeline.model import hub
 from pipeline.model.codec import import_encodec
 from pipeline.model.noise import NoiseModel, make_noise_model
 from pipeline.spec import Vocabulary
@@ -226,7 +226,7 @@ def test_a_voice_that_cannot_be_had_is_tried_as_often_as_it_is_worth_and_once_fo
 
 
 def test_a_server_that_never_answers_costs_its_limit_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "FETCH_S", 1)
+    monkeypatch.setattr(fetch, "FETCH_S", 1)
     started = time.monotonic()
     refusal(server.url("silent"))
     refusal(server.url("silent"))
@@ -234,8 +234,8 @@ def test_a_server_that_never_answers_costs_its_limit_once(server: Server, monkey
 
 
 def test_a_client_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "FETCH_S", 0.5)
-    monkeypatch.setattr(hub, "read_once", lambda name: time.sleep(20))
+    monkeypatch.setattr(fetch, "FETCH_S", 0.5)
+    monkeypatch.setattr(fetch, "read_once", lambda name: time.sleep(20))
     assert "s3://slow/a.npz: no answer within 0.5 s" in refusal("s3://slow/a.npz")
 
 
@@ -254,7 +254,7 @@ def test_whatever_a_client_raises_fails_the_row_alone(error: Exception, monkeypa
     def raises(name: str) -> bytes:
         raise error
 
-    monkeypatch.setattr(hub, "read_once", raises)
+    monkeypatch.setattr(fetch, "read_once", raises)
     assert type(error).__name__ in refusal(f"s3://bucket/{type(error).__name__}.npz")
 
 
