@@ -19,7 +19,7 @@ def free_bytes(device: torch.device) -> int | None:
         found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:
         return None
-    return int(found[1]) * 1024 if found else None
+    return int(found[1]) << 10 if found else None
 
 
 def keep_freed_memory() -> None:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, redact
 from pipeline.shards.storage import Store
 
 SHARDS_PER_FILE = 100  # held in memory while they are written; each shard reads the whole footer
@@ -84,7 +84,7 @@ def plans_of(store: Store) -> list[Plan]:
     """
     plans = open_plans(store)
     if not plans:
-        raise ConfigError(f"{store.url}: holds no run: there is no _plan/run.json")
+        raise ConfigError(f"{redact(store.url)}: holds no run: there is no _plan/run.json")
     return plans
 
 
@@ -123,7 +123,7 @@ def write_plan(store: Store, plan: Plan, tables: Iterator[pa.Table], about: dict
     content = json.dumps(held, indent=1, ensure_ascii=False).encode()
     if not store.create(run_file(plan.generation), content) and open_plan(store, plan.generation) != plan:
         raise ConfigError(
-            f"output {store.url}: another run was started there at the same time, with other settings or rows"
+            f"output {redact(store.url)}: another run was started there at the same time, with other settings or rows"
         )
     return plan
 
@@ -145,7 +145,7 @@ def file_name(number: int, content: bytes) -> str:
 
 def refuse_changes(store: Store, old: Plan, new: Plan, tables: Iterator[pa.Table]) -> None:
     """Raises ConfigError naming the first setting or manifest row that differs from the plan in the output."""
-    where = f"output {store.url} holds another run: "
+    where = f"output {redact(store.url)} holds another run: "
     after = "; use a new output folder, or go on with the old settings"
     then, now = flatten(old.identity), flatten(new.identity)
     changed = [k for k in sorted(then.keys() | now.keys()) if then.get(k) != now.get(k)]
