@@ -2,11 +2,12 @@
 
 Speaks the held-out sentences with every voice of the checkpoint, and without a voice, through the whole pipeline at
 default sampling; seeds are fixed. Word error rate is by pocketsphinx (`pip install pocketsphinx scipy`), whose own
-errors are in it: flite, the teacher, is heard with 9 to 18 % on such sentences (training/README.md).
+errors are in it: flite is heard with 9 % on such sentences (training/README.md).
 
     python benchmarks/intelligibility.py CHECKPOINT [sentences a voice] [--wav FOLDER] [--state STATE]
 
---state, the folder that training kept, adds flite as it comes and what the codec makes of flite (needs flite).
+One line of JSON a voice as it is done, then all of it as one table. --state, the folder that training kept, adds flite
+as it comes, the teacher, and what the codec makes of the teacher (needs flite).
 """
 
 import argparse
@@ -82,6 +83,17 @@ def measure(bark: Bark, texts: list[str], voice: str | None, wav: Path | None) -
     }
 
 
+def table(made: list[dict[str, float | str]], taught: dict[str, dict[str, float]]) -> str:
+    """Markdown: a column a voice; from flite to the whole way, then what else was measured."""
+    rows = {
+        name: [taught.get(str(m["voice"]), {}).get(name, "") for m in made] for name in next(iter(taught.values()), {})
+    }
+    rows["the whole way from text"] = [m["word_error_rate"] for m in made]
+    rows |= {name: [m[name] for m in made] for name in made[0] if name not in {"voice", "words", "word_error_rate"}}
+    lines = ["| | " + " | ".join(str(m["voice"]) for m in made) + " |", "|---|" + "---|" * len(made)]
+    return "\n".join(lines + [f"| {name} | " + " | ".join(map(str, cells)) + " |" for name, cells in rows.items()])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
@@ -90,15 +102,20 @@ def main() -> None:
     parser.add_argument("--state", type=Path)
     args = parser.parse_args()
     texts = (ROOT / "training" / "heldout.txt").read_text().splitlines()[:: max(1, 60 // args.count)]
+    taught: dict[str, dict[str, float]] = {}
     if args.state:
         from listen import resynthesis
 
         for voice, rates in resynthesis(args.state, texts):
+            taught[voice] = rates
             print(json.dumps({"voice": voice, "word_error_rates": rates}), flush=True)
     bark = Bark.load(args.checkpoint, device="cpu")
-    voices = sorted(path.stem for path in (args.checkpoint / "voices").glob("*.npz"))
+    voices = [*taught] or sorted(path.stem for path in (args.checkpoint / "voices").glob("*.npz"))
+    made = []
     for voice in [*voices, None]:
-        print(json.dumps(measure(bark, texts, voice, args.wav)), flush=True)
+        made.append(measure(bark, texts, voice, args.wav))
+        print(json.dumps(made[-1]), flush=True)
+    print(table(made, taught))
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ STORY = (
 )
 HELLO = [  # plain English in the built-in model's three voices
     ("hello", "Hello world, this is the bread.", "rms", "en", 1),
-    ("welcome", "Good morning, and welcome to the bakery.", "slt", "en", 2),
-    ("coffee", "The coffee is warm.", "awb", "en", 3),
+    ("welcome", "Good morning, and welcome to the bakery.", "high", "en", 2),
+    ("coffee", "The coffee is warm.", "middle", "en", 3),
     ("window", "The people at the window bought the bread.", "rms", "en", None),
     ("nobody", "Who is outside the door?", None, "en", 5),
     ("story", STORY, "rms", "en", None),

@@ -1,9 +1,9 @@
 """Step 3: the codes. Two codebooks are heard, and both follow from what is said, so that they can be learnt.
 
 Codebook 0 is voice x phone x sixth of the phone (738 codes): the semantic tokens tell it by themselves. Codebook 1 adds
-what the phone beside it changes: the mean latents of voice x phone x sixth x phone next to it on that side (20,544
-classes) minus codebook 0's, in 1024 codes by k-means. Codes of the frames themselves sound a little better, but text
-does not tell them: after 1,550 steps the coarse model was still at 3.4 nats and said no words (README).
+what the phone beside it changes: the mean features of phone x sixth x phone next to it on that side (6,982 classes)
+minus codebook 0's, in 1024 codes by k-means; it is the same for all voices. Codes of the frames themselves sound a
+little better, but text does not tell them: after 1,550 steps the coarse model was still at 3.4 nats and said no words.
 
 The last codebook holds all combinations of the noise signs: drawn at random, it makes noise sound like noise. The five
 between are zero.
@@ -20,12 +20,15 @@ import numpy as np
 import torch
 import vocoder
 import words
-from speak import FRAME_HZ, PHONES, SEMANTIC_HZ
+from speak import PHONES, SEMANTIC_HZ
+from vocoder import FRAME_HZ
 
 SIZE, BOOKS = 1024, 8
 PARTS = 6  # of a phone
-MONO = len(vocoder.VOICES) * len(PHONES) * PARTS
-SHARPER = 1.1  # words wrong from codes by listen.py: 0.310 of 633, at 1.1 0.283, at 1.2 0.292
+MONO = len(PHONES) * PARTS  # codes a voice in codebook 0
+FEATURES = vocoder.CEPSTRA + len(vocoder.BANDS_HZ)
+SHARPER = 1.2  # words wrong from codes, README
+FITTED_SHARDS = 20  # half of the speech: nearly every class is heard
 PRIOR_FRAMES = 4  # a rare class leans on its phone's mean by so many frames
 NOISE_FROM = vocoder.LATENT - vocoder.NOISES
 # What one unit of a latent is worth. Cepstra are decibels; 4 for the voice keeps a code from ever mixing voices.
@@ -34,7 +37,7 @@ WEIGHT = np.array(
 )
 
 
-def classes(states: np.ndarray, frames: int, voice: int) -> np.ndarray:
+def classes(states: np.ndarray, frames: int) -> np.ndarray:
     """Phone states (n,) at 49.9 Hz -> class of each frame (frames,): MONO class x the phone beside it."""
     n, parts = len(states), words.runs(states.astype(np.int64))
     phone, first, length, before, after = (np.zeros(n, np.int64) for _ in range(5))
@@ -44,7 +47,7 @@ def classes(states: np.ndarray, frames: int, voice: int) -> np.ndarray:
     spoken_at = (np.arange(frames) + 0.5) / FRAME_HZ * SEMANTIC_HZ  # in semantic tokens
     at = np.minimum(spoken_at.astype(int), n - 1)
     part = ((spoken_at - first[at]) / length[at]).clip(0, 0.999)
-    mono = (voice * len(PHONES) + phone[at]) * PARTS + (part * PARTS).astype(int)
+    mono = phone[at] * PARTS + (part * PARTS).astype(int)
     return mono * len(PHONES) + np.where(part < 0.5, before[at], after[at])
 
 
@@ -76,10 +79,10 @@ class Codebooks:
     def normal(self, latents: np.ndarray) -> torch.Tensor:
         return torch.from_numpy((latents.astype(np.float32) - self.mean) * WEIGHT)
 
-    def codes(self, of_class: np.ndarray) -> np.ndarray:
+    def codes(self, of_class: np.ndarray, voice: int = 0) -> np.ndarray:
         """Classes (T,) -> codes (8, T); the last codebook's are left to be drawn."""
         codes = np.zeros((BOOKS, len(of_class)), np.int16)
-        codes[0], codes[1] = of_class // len(PHONES), self.code_of_class[of_class]
+        codes[0], codes[1] = voice * MONO + of_class // len(PHONES), self.code_of_class[of_class]
         return codes
 
     def decode(self, codes: np.ndarray, spoken: torch.Tensor) -> torch.Tensor:
@@ -97,45 +100,46 @@ class Codebooks:
 
 
 def utterances(shard: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Latents (T, LATENT) and classes (T,) of each utterance of a shard."""
+    """Features (T, FEATURES) and classes (T,) of each utterance of a shard."""
     held = np.load(shard)
-    latents, offset, token_offset = held["latents"].astype(np.float32), held["offset"], held["token_offset"]
-    for i, voice in enumerate(held["voice"]):
+    features, offset, token_offset = held["features"].astype(np.float32), held["offset"], held["token_offset"]
+    for i in range(len(held["text"])):
         states = held["tokens"][token_offset[i] : token_offset[i + 1]]
-        frames = slice(offset[i], offset[i + 1])
-        index = list(vocoder.VOICES).index(voice)
-        yield latents[frames], classes(states, offset[i + 1] - offset[i], index)
+        yield features[offset[i] : offset[i + 1]], classes(states, offset[i + 1] - offset[i])
 
 
 def fit(shards: list[pathlib.Path], path: pathlib.Path) -> None:
-    total, count = np.zeros((MONO * len(PHONES), vocoder.LATENT)), np.zeros(MONO * len(PHONES))
+    total, count = np.zeros((MONO * len(PHONES), FEATURES)), np.zeros(MONO * len(PHONES))
     for shard in shards:
-        for latents, of_class in utterances(shard):
-            np.add.at(total, of_class, latents)
+        for features, of_class in utterances(shard):
+            np.add.at(total, of_class, features)
             np.add.at(count, of_class, 1)
-    heard = np.arange(vocoder.LATENT) < NOISE_FROM
-    mean = (total.sum(0) / count.sum() * (np.arange(vocoder.LATENT) < vocoder.CEPSTRA)).astype(np.float32)
+    mean = np.zeros(vocoder.LATENT, np.float32)
+    mean[: vocoder.CEPSTRA] = total.sum(0)[: vocoder.CEPSTRA] / count.sum()
     mono_count = count.reshape(MONO, -1).sum(1)
     mono = total.reshape(MONO, len(PHONES), -1).sum(1) / np.maximum(mono_count, 1)[:, None]
     by_mono = mono.repeat(len(PHONES), 0)
     more = (total + PRIOR_FRAMES * by_mono) / (count + PRIOR_FRAMES)[:, None] - by_mono
-    points = torch.from_numpy((more * WEIGHT * heard).astype(np.float32))
+    points = torch.from_numpy((more * WEIGHT[:FEATURES]).astype(np.float32))
     weight = np.sqrt(count) / np.sqrt(count).sum()
     beside = k_means(points[np.random.default_rng(0).choice(len(count), 60_000, p=weight)], SIZE)
     books = torch.zeros(BOOKS, SIZE, vocoder.LATENT)
-    books[0, :MONO] = torch.from_numpy((mono - mean) * WEIGHT * heard * (mono_count > 0)[:, None])
-    books[1] = beside
+    said = (mono - mean[:FEATURES]) * WEIGHT[:FEATURES] * (mono_count > 0)[:, None]
+    for voice in range(len(vocoder.VOICES)):
+        rows = books[0, voice * MONO : (voice + 1) * MONO]
+        rows[:, :FEATURES], rows[:, FEATURES + voice] = torch.from_numpy(said), float(WEIGHT[FEATURES + voice])
+    books[1, :, :FEATURES] = beside
     signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=vocoder.NOISES)))  # (16, NOISES)
     books[-1, :, NOISE_FROM:] = signs.repeat(SIZE // len(signs), 1)
     np.savez(path, mean=mean, books=books.numpy(), code_of_class=nearest(points, beside).numpy().astype(np.int16))
-    print(f"{(count > 0).sum()} classes are heard, in {(mono_count > 0).sum()} x {SIZE} codes", flush=True)
+    print(f"{(count > 0).sum()} classes are heard, {(mono_count > 0).sum()} without the phone beside", flush=True)
 
 
 def main(state: pathlib.Path) -> None:
     torch.manual_seed(0), torch.set_num_threads(1)
     shards = sorted((state / "speech").glob("???.npz"))
     if not (state / "codebooks.npz").exists():
-        fit(shards, state / "codebooks.npz")
+        fit(shards[:FITTED_SHARDS], state / "codebooks.npz")
     books = Codebooks(state / "codebooks.npz")
     (state / "codes").mkdir(exist_ok=True)
     for shard in shards:

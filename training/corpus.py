@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import words
+from codebooks import MONO
 from speak import PHONES
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from vocoder import VOICES
 
 SEMANTIC = words.SEMANTIC  # semantic tokens; this id itself is pad and EOS
 TEXT_OFFSET = SEMANTIC + 1  # id 0 of the tokenizer
@@ -37,18 +37,21 @@ def make_tokenizer(state: pathlib.Path) -> Tokenizer:
 @dataclass
 class Utterance:
     text: str
-    voice: int
     base: np.ndarray  # (n,) semantic tokens but for their word's place
     word: np.ndarray  # (n,) number of the word
-    codes: np.ndarray  # (8, T), T = 75/49.9 n
+    codes: np.ndarray  # (8, T) of the first voice, T = 75/49.9 n
 
     def semantic(self, places: np.ndarray) -> np.ndarray:
         """(n,) tokens, given each word's place among the text ids."""
         return self.base + places[self.word] % words.PLACES
 
+    def codes_of(self, voice: int) -> np.ndarray:
+        """(8, T): what is said is the same in every voice."""
+        return self.codes + voice * MONO * (np.arange(len(self.codes)) == 0)[:, None]
+
 
 class Corpus:
-    """All utterances whose codes are made, by voice; some words can be spelled, so that spelling is learnt too."""
+    """All utterances whose codes are made; some words can be spelled, so that spelling is learnt too."""
 
     def __init__(self, state: pathlib.Path, first_shard: int = 0):
         self.state = state
@@ -61,17 +64,10 @@ class Corpus:
         said = words.pronunciations(state, (state / "sentences.txt").read_text().splitlines())
         for path in sorted((state / "codes").glob("???.npy"))[first_shard:]:
             held, codes = np.load(state / "speech" / f"{path.stem}.npz"), np.load(path)
-            texts, voices, tokens, at, token_at = (
-                held[k] for k in ("text", "voice", "tokens", "offset", "token_offset")
-            )
+            texts, tokens, at, token_at = (held[k] for k in ("text", "tokens", "offset", "token_offset"))
             for i, text in enumerate(map(str, texts)):
                 base, word = words.located(tokens[token_at[i] : token_at[i + 1]].astype(np.int64), text, said)
-                self.utterances.append(
-                    Utterance(
-                        text, list(VOICES).index(voices[i]), base, word, codes[:, at[i] : at[i + 1]].astype(np.int64)
-                    )
-                )
-        self.by_voice = [[u for u in self.utterances if u.voice == v] for v in range(len(VOICES))]
+                self.utterances.append(Utterance(text, base, word, codes[:, at[i] : at[i + 1]].astype(np.int64)))
 
     def text_ids(
         self, text: str, rng: random.Random | None = None, spelled: float = 0.1
@@ -95,12 +91,10 @@ class Corpus:
         """(n,) semantic tokens as the text is tokenized at inference."""
         return said.semantic(self.text_ids(said.text)[1])
 
-    def history(self, voice: int, rng: random.Random, frames: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """Semantic tokens (n,) and codes (8, 1.5 n) of one utterance of a voice, or of several until `frames`."""
-        parts = [rng.choice(self.by_voice[voice])]
-        while sum(part.codes.shape[1] for part in parts) < frames:
-            parts.append(rng.choice(self.by_voice[voice]))
-        return np.concatenate([self.tokens(part) for part in parts]), np.concatenate([part.codes for part in parts], 1)
+    def history(self, voice: int, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
+        """Semantic tokens (n,) and codes (8, 1.5 n) of one utterance in a voice."""
+        said = rng.choice(self.utterances)
+        return self.tokens(said), said.codes_of(voice)
 
 
 def code_embeddings(state: pathlib.Path, width: int, spread: float = 0.05) -> torch.Tensor:

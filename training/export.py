@@ -22,9 +22,8 @@ from pipeline.model.gpt import GPTConfig
 from pipeline.model.layouts import HF_PREFIX, hf_name
 
 STAGES = ("semantic", "coarse")
-# Which sentence becomes a voice's prompt matters: of four tried on twelve training sentences, rms 0.81 to 0.61 of the
-# words wrong, slt 0.81 to 0.71, awb 0.66 to 0.62
-PROMPTS = {"rms": 303, "awb": 8, "slt": 9}
+BOOK = "codec_model.quantizer.layers.{}.codebook.embed"
+PROMPT = 12  # chooses the training sentence that becomes every voice's prompt: of nine tried the best, see README
 FINE = GPTConfig(1025, 1025, n_layer=1, n_head=1, n_embd=16, n_codes_total=8, n_codes_given=1)
 
 
@@ -44,18 +43,20 @@ def fine_tensors() -> dict[str, torch.Tensor]:
     return tensors
 
 
+def codec_name(ours: str) -> str:
+    """transformers' name of a weight of encodec's decoder"""
+    name = ours.replace("model.", "decoder.layers.", 1)
+    name = name.replace(".convtr.convtr.", ".conv.").replace(".conv.conv.", ".conv.")
+    name = name.replace("weight_g", "parametrizations.weight.original0")
+    return "codec_model." + name.replace("weight_v", "parametrizations.weight.original1")
+
+
 def codec_tensors(state: pathlib.Path) -> dict[str, torch.Tensor]:
     """Decoder and codebooks under transformers' names."""
-    out = {}
-    for name, weight in torch.load(state / "decoder.pt", map_location="cpu")["model"].items():
-        name = name.replace("decoder.model.", "").replace("model.", "decoder.layers.", 1)
-        name = name.replace(".convtr.convtr.", ".conv.").replace(".conv.conv.", ".conv.")
-        name = name.replace("weight_g", "parametrizations.weight.original0").replace(
-            "weight_v", "parametrizations.weight.original1"
-        )
-        out["codec_model." + name] = weight.half().contiguous()
+    weights = torch.load(state / "decoder.pt", map_location="cpu")["model"]
+    out = {codec_name(name): weight.half().contiguous() for name, weight in weights.items()}
     for q, book in enumerate(Codebooks(state / "codebooks.npz").sharpened()):
-        out[f"codec_model.quantizer.layers.{q}.codebook.embed"] = book.half().contiguous()
+        out[BOOK.format(q)] = book.half().contiguous()
     return out
 
 
@@ -166,10 +167,10 @@ def configs(state: pathlib.Path, corpus: Corpus) -> tuple[dict, dict]:
 
 
 def write_voices(corpus: Corpus, folder: pathlib.Path) -> None:
-    """One history prompt a voice: one training sentence, short, so that prompts stay short."""
+    """One history prompt a voice: the same training sentence in each, short, so that prompts stay short."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(vocoder.VOICES):
-        semantic, codes = corpus.history(index, random.Random(PROMPTS[name]))
+        semantic, codes = corpus.history(index, random.Random(PROMPT))
         np.savez(
             folder / f"{name}.npz",
             semantic_prompt=semantic,

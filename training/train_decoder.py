@@ -1,6 +1,6 @@
-"""Step 4: EnCodec's decoder learns to turn quantised latents into the teacher's samples.
+"""Step 4: EnCodec's decoder learns to turn quantised latents into the teacher's samples, in all three voices.
 
-The first N_SHARDS shards are resynthesised once (STATE_DIR/wave) as targets. Resumes from STATE_DIR/decoder.pt.
+The teacher's samples of each clip are made when it is drawn. Resumes from STATE_DIR/decoder.pt.
 
     python training/train_decoder.py STATE_DIR MINUTES
 """
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))  # encodec imports it for file helpers only
 import vocoder  # noqa: E402
-from codebooks import Codebooks  # noqa: E402
+from codebooks import MONO, Codebooks  # noqa: E402
 from encodec.modules import SEANetDecoder  # noqa: E402
 
 SHAPE = {
@@ -30,7 +30,7 @@ SHAPE = {
     "causal": True,
     "true_skip": False,
 }
-N_SHARDS, CLIPS, CLIP_FRAMES, SETTLE_FRAMES = 12, 8, 48, 8
+CLIPS, CLIP_FRAMES, SETTLE_FRAMES = 8, 48, 8
 LOUDNESS = 10.0  # samples have a spread of about 0.1: losses work on about 1
 PEAK_RATE, WARM_STEPS = 1.5e-3, 100
 
@@ -103,31 +103,20 @@ def losses(made: Tensor, wanted: Tensor) -> dict[str, Tensor]:
     return terms
 
 
-def targets(state: pathlib.Path, shard: pathlib.Path) -> np.ndarray:
-    """The teacher's samples of a shard, 16 bit, made once."""
-    path = state / "wave" / f"{shard.stem}.npy"
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        np.save(
-            path,
-            (vocoder.synthesise(np.load(shard)["latents"].astype(np.float64)).clip(-1, 1) * 32767).astype(np.int16),
-        )
-    return np.load(path, mmap_mode="r")
-
-
-def batch(data: list, books: Codebooks, rng: random.Random) -> tuple[Tensor, Tensor]:
+def batch(data: list, books: Codebooks, rng: random.Random, signs: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Latents (CLIPS, LATENT, CLIP_FRAMES) and the teacher's samples of them (CLIPS, N). Half of the clips are as they
     were spoken and half as the codes tell them: so it learns what each number does as well as what it will be given.
     The noise signs are always those of the samples: with others it could only learn to leave noise out."""
     given, samples = [], []
     for clip in range(CLIPS):
-        latents, codes, wave = rng.choice(data)
-        start = rng.randrange(len(latents) - CLIP_FRAMES)
+        features, codes = rng.choice(data)
+        start, voice = rng.randrange(len(features) - CLIP_FRAMES), rng.randrange(len(vocoder.VOICES))
         frames = slice(start, start + CLIP_FRAMES)
-        spoken = books.normal(latents[frames])
-        given.append((books.decode(codes[:, frames], spoken) if clip % 2 else spoken).T)
-        first = start * vocoder.FRAME
-        samples.append(torch.from_numpy(wave[first : first + CLIP_FRAMES * vocoder.FRAME].astype(np.float32) / 32767))
+        latents = vocoder.latents_of(features[frames], voice, signs)
+        spoken, told = books.normal(latents), codes[:, frames].copy()
+        told[0] += voice * MONO
+        given.append((books.decode(told, spoken) if clip % 2 else spoken).T)
+        samples.append(torch.from_numpy(vocoder.synthesise(latents.astype(np.float64))))
     return torch.stack(given), torch.stack(samples)
 
 
@@ -138,23 +127,24 @@ def rate(step: int, elapsed: float, total: float) -> float:
 def main(state: pathlib.Path, minutes: float) -> None:
     torch.manual_seed(1), torch.set_num_threads(1)
     rng, books = random.Random(time.time_ns()), Codebooks(state / "codebooks.npz")
-    shards = [
-        s for s in sorted((state / "speech").glob("???.npz"))[:N_SHARDS] if (state / "codes" / f"{s.stem}.npy").exists()
-    ]
-    data = [(np.load(s)["latents"], np.load(state / "codes" / f"{s.stem}.npy"), targets(state, s)) for s in shards]
+    signs = np.random.default_rng(time.time_ns())
+    made = sorted((state / "codes").glob("???.npy"))
+    data = [(np.load(state / "speech" / f"{path.stem}.npz")["features"], np.load(path)) for path in made]
     decoder, path, step, seen_s = build(), state / "decoder.pt", 0, 0.0
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=PEAK_RATE, betas=(0.8, 0.98), weight_decay=1e-4)
     if path.exists():
         held = torch.load(path)
-        decoder.load_state_dict(held["model"]), optimiser.load_state_dict(held["optimiser"])
+        decoder.load_state_dict(held["model"])
         step, seen_s = held["step"], held["seen_s"]
+        if "optimiser" in held:  # not in weights taken from a checkpoint
+            optimiser.load_state_dict(held["optimiser"])
     else:
-        level(decoder, batch(data, books, rng)[0])
+        level(decoder, batch(data, books, rng, signs)[0])
     began, sums = time.time(), {}
     while (elapsed := time.time() - began) < minutes * 60:
         for group in optimiser.param_groups:
             group["lr"] = rate(step, elapsed, minutes * 60)
-        latents, wanted = batch(data, books, rng)
+        latents, wanted = batch(data, books, rng, signs)
         cut = SETTLE_FRAMES * vocoder.FRAME
         terms = losses(decoder(latents)[:, 0, cut:] * LOUDNESS, wanted[:, cut:] * LOUDNESS)
         optimiser.zero_grad()

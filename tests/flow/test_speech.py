@@ -17,7 +17,7 @@ from pipeline.shards.storage import Store
 from tests.test_puppy import HELD_OUT, MOST_WRONG
 from training.recognise import errors, hear, words
 
-VOICES = ("rms", "slt", None, "awb")
+VOICES = ("rms", "high", None, "middle")
 TEXTS = [*HELD_OUT[2:56:6], " ".join(HELD_OUT[4:10])]  # nine single sentences, and six in a row that must be split
 
 
