@@ -47,7 +47,7 @@ def test_tokens_are_progress(
 def test_where_nothing_moves_the_guard_raises() -> None:
     board = Board.remote()
     operator = SimpleNamespace(metrics=SimpleNamespace(num_outputs_taken=0))
-    executor = SimpleNamespace(_topology={operator: None})
+    executor = SimpleNamespace(_topology=[operator])
     guard = stall_guard(board, 1.0)()
 
     def step_for(seconds: float, change: Callable[[int], object]) -> None:
