@@ -13,7 +13,7 @@ from training.recognise import errors, hear, words
 HELD_OUT = (Path(__file__).parent.parent / "training" / "heldout.txt").read_text().splitlines()
 TEXTS = HELD_OUT[::15]  # four that training never saw
 VOICES = ("rms", "middle", "high")
-MOST_WRONG = 0.5  # of the words; the model card says what it is: about a third
+MOST_WRONG = 0.4  # of the words; the model card says what it is: about a fifth
 
 
 @pytest.fixture(scope="module")
