@@ -35,6 +35,7 @@ LAYERS, HEADS, WIDTH = 4, 4, 192
 RATIO = 75 / 49.9 * 2  # coarse tokens a semantic token
 PEAK_RATE, PLAIN_SHARE = 2e-3, 0.65  # PLAIN_SHARE of a run's time leaves padding out
 BATCH = {"semantic": 8, "coarse": 4}
+JOINED = 0.3  # of the texts are two sentences: without any, the second of two in a segment was left unsaid
 
 HIDDEN = -2  # as a second id: the first is a target, but not shown
 
@@ -45,15 +46,20 @@ Row = tuple[np.ndarray, np.ndarray, np.ndarray, int]
 def semantic_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     """[text 256 + history 256 | infer | tokens | EOS]"""
     said = rng.choice(corpus.utterances)
-    text = np.full(256, corpus.text_pad)
     ids, places = corpus.text_ids(said.text, rng)
+    spoken = said.semantic(places)
+    if rng.random() < JOINED:
+        then = rng.choice(corpus.utterances)
+        more, places = corpus.text_ids(then.text, rng)
+        spoken, ids = np.concatenate([spoken, then.semantic(places + len(ids))]), np.concatenate([ids, more])
+    text = np.full(256, corpus.text_pad)
     text[: len(ids)] = ids
     old = np.full(256, SEMANTIC)
     if rng.random() < 0.5:
         kept = corpus.tokens(rng.choice(corpus.utterances))[-256:]
         old[: len(kept)] = kept
     used = max(len(ids), 256 if old[0] != SEMANTIC else 0) if plain else 256
-    tokens = np.concatenate([[corpus.semantic_infer], said.semantic(places), [SEMANTIC]])
+    tokens = np.concatenate([[corpus.semantic_infer], spoken, [SEMANTIC]])
     ids = np.concatenate([text[:used], tokens])
     second = np.concatenate([old[:used], np.full(len(tokens), -1)])
     return ids, second, np.concatenate([np.arange(used), 256 + np.arange(len(tokens))]), used + 1
