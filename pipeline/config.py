@@ -121,7 +121,7 @@ class RunConfig(Part):
     rows_per_shard: int | None = Field(None, ge=1, le=4096)  # none: 4 to 64, by the manifest's size
     pools: Pools = Pools()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)  # for fsspec; never saved or printed
-    stall_timeout_s: float = Field(3600, gt=0)  # no shard moved for this long: start the missing ones anew
+    stall_timeout_s: float = Field(3600, gt=0)  # no shard moved, no token made: start what is missing anew
     cluster_can_grow: bool = False  # an autoscaling cluster: don't check the plan against today's nodes
 
     def __repr_args__(self) -> Any:

@@ -13,7 +13,7 @@ import tenacity
 from pipeline.errors import RowError, one_line, redact
 
 MAX_VOICE_BYTES = 16 * 2**20  # packed and unpacked; Suno's largest preset holds 58 kB
-FETCH_S = 30  # for one voice, all tries together: meanwhile its actor waits
+FETCH_S = 30  # for one voice, all tries together: meanwhile its shard waits
 # No others, and none inside another: fsspec knows some that run code, read archives or fetch without a limit
 SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "file", "memory")
 # Where clients define their errors, as in `shards/storage.py`, on which this room may not lean

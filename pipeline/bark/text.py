@@ -51,10 +51,7 @@ class TextEncoder:
         Raises:
             CheckpointError: no tokenizer files, or a tokenizer with more ids than the model has.
         """
-        if tokenizer is None and not any((folder / name).exists() for name in TOKENIZER_FILES[:2]):
-            tokenizer = DEFAULT_TOKENIZER
-        if tokenizer is not None:
-            folder = hub.resolve(tokenizer, files=TOKENIZER_FILES)
+        folder = tokenizer_folder(folder, tokenizer)
         loaded = read_tokenizer(folder)
         loaded.no_padding()
         loaded.no_truncation()
@@ -150,6 +147,13 @@ def spoken_chars(text: str) -> int:
     """Length in characters, where a wide (East Asian) one counts as three: about 15 a second in any script."""
     wide = 0 if text.isascii() else sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + 2 * wide
+
+
+def tokenizer_folder(folder: Path, tokenizer: str | None) -> Path:
+    """Where the tokenizer's files are: as asked for, else the checkpoint's own, else Suno's."""
+    if tokenizer is None and not any((folder / name).exists() for name in TOKENIZER_FILES[:2]):
+        tokenizer = DEFAULT_TOKENIZER
+    return folder if tokenizer is None else hub.resolve(tokenizer, files=TOKENIZER_FILES)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

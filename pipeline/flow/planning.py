@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.bark.build import load_text_encoder
-from pipeline.bark.text import DEFAULT_TOKENIZER, TOKENIZER_FILES
+from pipeline.bark.text import TOKENIZER_FILES, tokenizer_folder
 from pipeline.config import RunConfig, parse, set_key
 from pipeline.errors import ConfigError, redact
 from pipeline.manifest import Manifest
@@ -58,11 +58,7 @@ class Model:
 
 def tokenizer_hash(folder: Path, tokenizer: str | None) -> str:
     """Of the files that `TextEncoder.load` reads: by their content, wherever they lie."""
-    if tokenizer is None and not any((folder / name).exists() for name in TOKENIZER_FILES[:2]):
-        tokenizer = DEFAULT_TOKENIZER
-    if tokenizer is not None:
-        folder = resolve(tokenizer, files=TOKENIZER_FILES)
-    whole, *parts = (folder / name for name in TOKENIZER_FILES)
+    whole, *parts = (tokenizer_folder(folder, tokenizer) / name for name in TOKENIZER_FILES)
     digest = hashlib.sha256()
     for path in [whole] if whole.exists() else [path for path in parts if path.exists()]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())

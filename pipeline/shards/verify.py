@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -70,7 +70,7 @@ def failure_kinds(store: Store, held: list[Commit]) -> Counter[str]:
             try:
                 content = store.get(f"failures/{part_name(commit.shard)}.parquet")
                 kinds.update(pq.read_table(io.BytesIO(content), columns=["error_type"])["error_type"].to_pylist())
-            except (FileNotFoundError, OSError, pa.ArrowException, KeyError):
+            except (OSError, pa.ArrowException, KeyError):
                 kinds["unreadable"] += commit.failed
     return kinds
 
@@ -79,10 +79,10 @@ def verify(store: Store) -> Report:
     """Hashes, counts, ids against the plan, every clip decoded, and files that belong to no commit."""
     plans = plans_of(store)
     held, damaged = readable_commits(store)
-    report = Report(standing(plans, list(held.values())), problems=damaged)
-    report.problems += orphans(store, held)
+    report = Report(standing(plans, list(held.values())), problems=list(damaged.values()))
+    report.problems += orphans(store, held, damaged.keys())
     planned = set(range(plans[-1].shards.stop))
-    report.missing_shards = len(planned - committed_shards(store))
+    report.missing_shards = len(planned - held.keys() - damaged.keys())
     known = {f"{part_name(shard)}.json" for shard in planned}
     strange = sorted(set(store.names("_commits")) - known)
     report.problems += [f"_commits/{name}: is not the commit of a planned shard" for name in strange]
@@ -102,16 +102,16 @@ def verify(store: Store) -> Report:
     return report
 
 
-def readable_commits(store: Store) -> tuple[dict[int, Commit], list[str]]:
+def readable_commits(store: Store) -> tuple[dict[int, Commit], dict[int, str]]:
     """By shard; and what is wrong with the others."""
     held: dict[int, Commit] = {}
-    problems = []
+    damaged: dict[int, str] = {}
     for shard in sorted(committed_shards(store)):
         try:
             held[shard] = read_commit(store, shard)
         except ConfigError as error:
-            problems.append(str(error))
-    return held, problems
+            damaged[shard] = str(error)
+    return held, damaged
 
 
 def repeated(ids: list[str], how: str) -> list[str]:
@@ -119,9 +119,9 @@ def repeated(ids: list[str], how: str) -> list[str]:
     return [f"id {a!r} is there {how}" for a, b in pairwise(ids) if a == b]
 
 
-def orphans(store: Store, held: dict[int, Commit]) -> Iterator[str]:
+def orphans(store: Store, held: dict[int, Commit], damaged: Collection[int]) -> Iterator[str]:
     """Parts without a commit: a run that stopped leaves some, and the next one writes them again."""
-    unread = {f"{part_name(shard)}.parquet" for shard in committed_shards(store) - held.keys()}  # named already
+    unread = {f"{part_name(shard)}.parquet" for shard in damaged}  # named already
     for kind in ("data", "failures"):
         claimed = {f"{part_name(c.shard)}.parquet" for c in held.values() if getattr(c, kind)}
         for name in sorted(set(store.names(kind)) - claimed - unread):
