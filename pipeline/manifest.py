@@ -21,7 +21,12 @@ from pipeline.shards.columns import cast_known, check_columns, joined, refuse_wh
 from pipeline.shards.storage import listing, open_patiently
 
 BATCH_ROWS, BATCH_BYTES = 4096, 32 * 2**20
-BLOCK_BYTES, MAX_BLOCK_BYTES = 2**20, 2**30  # of CSV and JSONL; a block must take the longest line
+BLOCK_BYTES = 2**20  # of CSV and JSONL. Larger where Arrow says so, up to:
+LARGER = {
+    "straddling": 2**30,  # a block must take the longest line
+    "changed from null": 2**26,  # and the type of a column is what the first block makes of it
+    "conversion error to null": 2**26,
+}
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson", ".json")
 
 
@@ -162,7 +167,7 @@ def read_parquet(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.Record
 
 
 def read_lines(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.RecordBatch]:
-    """CSV or JSONL. Where a line is longer than a block, once more with larger blocks, from the first row not given."""
+    """CSV or JSONL. Where a block is too small, once more with larger ones, from the first row not given."""
     given, size = 0, BLOCK_BYTES
     while True:
         seen = 0
@@ -176,7 +181,7 @@ def read_lines(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.RecordBa
                         yield new
             return
         except pa.ArrowInvalid as error:
-            if "straddling" not in str(error) or size >= MAX_BLOCK_BYTES:
+            if size >= max((most for said, most in LARGER.items() if said in str(error)), default=0):
                 raise
         size *= 4
 

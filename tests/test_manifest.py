@@ -173,6 +173,20 @@ def test_types_that_no_schema_takes_are_named(tmp_path: Path, first: Any, second
         Manifest(str(tmp_path)).check()
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_column_that_is_empty_for_thousands_of_rows(tmp_path: Path, kind: str) -> None:
+    """The first block says that it holds nothing; a later one, text."""
+    rows = [{"id": f"r{i}", "text": "A text.", "voice": None, "note": None} for i in range(100_000)]
+    rows[-1] |= {"voice": "v2/en_speaker_1", "note": "the last"}
+    path = tmp_path / f"rows.{kind}"
+    if kind == "csv":
+        path.write_text("id,text,voice,note\n" + "".join(f"{','.join(v or '' for v in r.values())}\n" for r in rows))
+    else:
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    made = [{name: value or None for name, value in row.items()} for row in read(path)]  # in CSV, text is never null
+    assert made == rows
+
+
 @pytest.mark.parametrize("size", [1_200_000, 11_000_000])
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_lines_of_megabytes(tmp_path: Path, kind: str, size: int) -> None:
