@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipeline.engine.attention import CPUAttention
+from pipeline.engine.attention import CPUAttention, Team, Threads, openmp
 
 S, H, T, D = 4, 3, 40, 24
 LENGTHS = np.array([1, 40, 0, 17])
@@ -18,6 +18,16 @@ def held() -> Held:
     generator = torch.Generator().manual_seed(0)
     qkv, k, v = (torch.randn(shape, generator=generator) for shape in ((S, 3 * H * D), (S, H, T, D), (S, H, T, D)))
     return qkv, k, v
+
+
+@pytest.fixture(params=["team", "threads"], autouse=True)
+def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch's threads, and with our own where there are none of torch's to be had."""
+    if request.param == "threads":
+        monkeypatch.setattr("pipeline.engine.attention.openmp", lambda: None)
+    elif not openmp():
+        pytest.skip("torch brings no GNU OpenMP here")
+    assert isinstance(CPUAttention().run, Team if request.param == "team" else Threads)
 
 
 def test_equals_torch_over_what_is_filled(held: Held) -> None:
