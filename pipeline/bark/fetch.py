@@ -5,7 +5,9 @@ import errno
 import queue
 import stat
 import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import tenacity
@@ -19,6 +21,12 @@ SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "file", "m
 # Where clients define their errors, as in `shards/storage.py`, on which this room may not lean
 CLIENTS = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3"}
 LASTING = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError)
+
+
+def sign_in(urls: Iterable[str], options: dict[str, Any]) -> None:
+    """Read voices that lie in the same kinds of storage as `urls` with these options of fsspec, in this process."""
+    if options:
+        fsspec.config.conf |= {fsspec.utils.get_protocol(url): options for url in urls}
 
 
 def local_path(name: str) -> Path | None:

@@ -15,6 +15,7 @@ import ray
 import torch
 
 from pipeline.bark.build import BUILDERS, load_text_encoder, place
+from pipeline.bark.fetch import sign_in
 from pipeline.bark.stage import Stage, Utterance
 from pipeline.config import RunConfig
 from pipeline.errors import RowError
@@ -60,12 +61,14 @@ class PoolActor:
     def __init__(self, setup: Setup):
         self.setup = setup
         self.store = Store(setup.config.output, setup.config.storage_options)
+        sign_in((setup.config.output, setup.config.manifest), setup.config.storage_options)
         self.checkpoint = Checkpoint(resolve(setup.config.model, setup.revision))
         self.worker = Worker(self.make_stage(), self.keep)
-        self.isolation = Isolation(self.stage_name, setup.board)
+        here = ray.get_runtime_context()
+        self.isolation = Isolation(self.stage_name, setup.board, here.get_node_id())
         self.rows_done = 0
         self._last_report = 0.0
-        self._name = ray.get_runtime_context().get_actor_id()
+        self._name = here.get_actor_id()
 
     def make_stage(self) -> Stage:
         """The stage on this actor's device, in the layout that the run has agreed on."""

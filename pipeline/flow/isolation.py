@@ -2,12 +2,13 @@
 
 The board remembers what was begun and never ended: a process died over it, or it hung until the round was stopped. A
 shard with two such ends is served with nothing else in the process, one row at a time; the row over which that
-ends badly twice more is failed, and the rest of its shard goes on. Rows sound the same either way.
+ends badly twice more is failed, and the rest of its shard goes on. Rows sound the same either way. What was on a
+machine that has gone is not held against it: spot machines go, and no row takes a machine with it.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,23 +23,28 @@ Failed = Callable[[int, Any, RowError], list[Any]]  # a row's number, what it br
 
 
 class Unended:
-    """How often each piece of work was begun and not ended. Lives on the board, where no actor's death reaches it."""
+    """Where each piece of work was begun and not ended. Lives on the board, where no actor's death reaches it."""
 
     def __init__(self) -> None:
-        self.counts: Counter[Work] = Counter()
+        self.nodes: defaultdict[Work, list[str]] = defaultdict(list)
 
-    def begin(self, work: Work) -> None:
-        self.counts[work] += 1
+    def begin(self, work: Work, node: str) -> None:
+        self.nodes[work].append(node)
 
     def end(self, work: Work) -> None:
-        self.counts.pop(work, None)
+        self.nodes.pop(work, None)
 
     def count(self, work: Work) -> int:
-        return self.counts[work]
+        return len(self.nodes.get(work, []))
+
+    def forgive(self, alive: Set[str]) -> None:
+        """Forget what was begun on other nodes."""
+        for nodes in self.nodes.values():
+            nodes[:] = [node for node in nodes if node in alive]
 
     def blamed(self) -> int:
         """Rows that are known to end their process: it grows while a round without a commit has found one."""
-        return sum(row != WHOLE and count >= FAIL_AFTER for (_, _, row), count in self.counts.items())
+        return sum(row != WHOLE and len(nodes) >= FAIL_AFTER for (_, _, row), nodes in self.nodes.items())
 
 
 class Gate:
@@ -68,11 +74,12 @@ class Gate:
 
 
 class Isolation:
-    """Of one actor. `board` is the handle of an actor with the methods of `Unended`."""
+    """Of one actor on one node. `board` is the handle of an actor with the methods of `Unended`."""
 
-    def __init__(self, stage: str, board: Any):
+    def __init__(self, stage: str, board: Any, node: str):
         self.stage = stage
         self.board = board
+        self.node = node
         self.gate = Gate()
 
     async def serve(self, shard: int, rows: dict[int, Any], several: Several, failed: Failed) -> list[Any]:
@@ -81,7 +88,7 @@ class Isolation:
         work = (self.stage, shard, WHOLE)
         suspected = await self.board.count.remote(work) >= SUSPECT_AFTER
         async with self.gate.enter(alone=suspected):
-            await self.board.begin.remote(work)
+            await self.board.begin.remote(work, self.node)
             if suspected:
                 made = [each for row in rows for each in await self._single(shard, row, rows[row], several, failed)]
             else:
@@ -94,7 +101,7 @@ class Isolation:
         if (count := await self.board.count.remote(work)) >= FAIL_AFTER:
             message = f"the process of the {self.stage} stage ended {count} times with only this row in it; see its log"
             return failed(row, given, RowError("crash", message))
-        await self.board.begin.remote(work)
+        await self.board.begin.remote(work, self.node)
         made = await several({row: given})
         self.board.end.remote(work)
         return made

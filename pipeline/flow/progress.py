@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pipeline import spec
 from pipeline.config import STAGES
-from pipeline.flow.isolation import Unended
+from pipeline.flow.isolation import Unended, Work
 
 LOG_EVERY_S = 10.0
 Counts = tuple[int, int, int, int, float]  # rows, tokens, busy and capacity slot-steps, busy seconds
@@ -28,6 +28,11 @@ class Board(Unended):
     def __init__(self) -> None:
         super().__init__()
         self.said: dict[str, dict[str, Counts]] = {stage: {} for stage in STAGES}
+
+    def count(self, work: Work) -> int:
+        if work in self.nodes:
+            self.forgive({node["NodeID"] for node in ray.nodes() if node["Alive"]})
+        return super().count(work)
 
     def report(self, stage: str, actor: str, counts: Counts) -> None:
         self.said[stage][actor] = counts

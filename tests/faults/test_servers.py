@@ -4,10 +4,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline.shards.reader import committed_shards
+from pipeline.bark.voice import load_voice
+from pipeline.shards.reader import committed_shards, rows
 from pipeline.shards.storage import Store
 from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged
 from tests.faults.proxy import faulty
@@ -46,6 +49,20 @@ def test_a_job_into_a_real_server(
         )
         secrets = [v for v in server.options.values() if isinstance(v, str) and ("hidden" in v or "AccountKey" in v)]
         assert not [secret for secret in secrets if secret in told]
+
+
+def test_voices_lie_in_the_same_storage(job: Job, head: Head, tmp_path: Path) -> None:
+    """Only the config says where the server is, and with what key."""
+    with s3() as server:
+        load_voice("v2/en_speaker_6").save(tmp_path / "mine.npz")
+        Store(f"{server.url}/voices", server.options).put("mine.npz", (tmp_path / "mine.npz").read_bytes())
+        there, store = into(job, server, tmp_path, "voiced")
+        voice = f"{server.url}/voices/mine.npz"
+        pq.write_table(pa.table({"id": ["a"], "text": ["Hello."], "voice": [voice]}), tmp_path / "rows.parquet")
+        done = there.run(store.url, head, "--manifest", str(tmp_path / "rows.parquet"))
+        assert done.returncode == 0, done.stderr
+        (row,) = rows(store, ["voice"])
+        assert row["voice"] == voice
 
 
 def test_every_sixth_request_fails(job: Job, head: Head, undisturbed: dict[str, bytes], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from pipeline.config import RunConfig
 from pipeline.errors import IncompleteError
@@ -113,7 +114,7 @@ def test_rounds_that_find_a_culprit_are_not_idle(
         row, round_of_row = divmod(len(ended) - 2, 3)
         if finds_it and round_of_row == 2:
             for _ in range(FAIL_AFTER):
-                board.begin.remote(("semantic", 0, row))
+                board.begin.remote(("semantic", 0, row), "a node")
         if len(ended) == 11:
             store.create("_commits/part-00000.json", b"{}")
             return None
@@ -132,9 +133,17 @@ def test_rounds_that_find_a_culprit_are_not_idle(
 
 def test_what_did_not_end_is_counted() -> None:
     unended, work = Unended(), ("fine", 3, -1)
-    unended.begin(work)
-    unended.begin(work)
-    unended.begin(("fine", 3, 0))
+    unended.begin(work, "a node")
+    unended.begin(work, "a node")
+    unended.begin(("fine", 3, 0), "a node")
     assert unended.count(work) == 2
     unended.end(work)
     assert (unended.count(work), unended.count(("fine", 3, 0))) == (0, 1)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_died_with_its_machine_is_not_held_against_a_row() -> None:
+    board, work, here = Board.remote(), ("fine", 3, 0), ray.get_runtime_context().get_node_id()
+    for node in ("a machine that has gone", here, "another one"):
+        ray.get(board.begin.remote(work, node))
+    assert ray.get(board.count.remote(work)) == 1
