@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
+from pipeline.model.memory import let_go
 
 Product = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
 FEW_ROWS = 64  # a decode step has at most so many rows; a prompt or a window of frames has more
@@ -131,9 +132,11 @@ class Linear(nn.Module):
 
 def lay_out(model: nn.Module, layout: Layout) -> None:
     """Put all linear layers of a model into a layout."""
-    for module in model.modules():
-        if isinstance(module, Linear):
-            module.lay_out(layout)
+    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    weights = [layer.weight for layer in layers]
+    for layer in layers:
+        layer.lay_out(layout)
+    let_go(weight for layer, weight in zip(layers, weights, strict=True) if layer.weight is not weight)
 
 
 def measure_layout(slots: int, width: int, dtype: torch.dtype) -> Layout:

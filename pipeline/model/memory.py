@@ -1,11 +1,14 @@
-"""What memory is free, and how freed memory is kept for the next layer."""
+"""What memory is free, how freed memory is kept for the next layer, and how files' pages are let go."""
 
 import ctypes
+import mmap
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 LARGEST_THRESHOLD = 32 << 20  # bytes; glibc takes no more
@@ -35,3 +38,22 @@ def keep_freed_memory() -> None:
     if mallopt:
         mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def let_go(weights: Iterable[Tensor]) -> None:
+    """Of weights that are read no more: pages that are mapped from a file leave this process.
+
+    They stay in the system's page cache, for other actors, and would come back if they were read. Does nothing for
+    memory of another kind, nor where the system doesn't say what is mapped from where.
+    """
+    try:
+        held = re.findall(r"^(\w+)-(\w+) \S+ \w+ \S+ \d+ +/", Path("/proc/self/maps").read_text(), re.MULTILINE)
+    except OSError:
+        return
+    files = [(int(first, 16), int(end, 16)) for first, end in held]
+    advise = ctypes.CDLL(None).madvise
+    for weight in weights:
+        first = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only: others lie beside it
+        end = (weight.data_ptr() + weight.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < end and any(low <= first and end <= high for low, high in files):
+            advise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)
