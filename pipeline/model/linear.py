@@ -127,16 +127,15 @@ class Linear(nn.Module):
         made = {name: PRODUCTS[name](self.weight, self.bias) for name in {layout.few, layout.many} - {"plain"}}
         self._few, self._many = made.get(layout.few), made.get(layout.many)
         if self._few and self._many:
+            let_go(self.weight)
             self.weight = nn.Parameter(torch.empty(0), requires_grad=False)
 
 
 def lay_out(model: nn.Module, layout: Layout) -> None:
     """Put all linear layers of a model into a layout."""
-    layers = [module for module in model.modules() if isinstance(module, Linear)]
-    weights = [layer.weight for layer in layers]
-    for layer in layers:
-        layer.lay_out(layout)
-    let_go(weight for layer, weight in zip(layers, weights, strict=True) if layer.weight is not weight)
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.lay_out(layout)
 
 
 def measure_layout(slots: int, width: int, dtype: torch.dtype) -> Layout:

@@ -4,7 +4,6 @@ import ctypes
 import mmap
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -40,8 +39,8 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
-def let_go(weights: Iterable[Tensor]) -> None:
-    """Of weights that are read no more: pages that are mapped from a file leave this process.
+def let_go(weight: Tensor) -> None:
+    """Of a weight that is read no more: pages that are mapped from a file leave this process.
 
     They stay in the system's page cache, for other actors, and would come back if they were read. Does nothing for
     memory of another kind, nor where the system doesn't say what is mapped from where.
@@ -50,10 +49,7 @@ def let_go(weights: Iterable[Tensor]) -> None:
         held = re.findall(r"^(\w+)-(\w+) \S+ \w+ \S+ \d+ +/", Path("/proc/self/maps").read_text(), re.MULTILINE)
     except OSError:
         return
-    files = [(int(first, 16), int(end, 16)) for first, end in held]
-    advise = ctypes.CDLL(None).madvise
-    for weight in weights:
-        first = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only: others lie beside it
-        end = (weight.data_ptr() + weight.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if first < end and any(low <= first and end <= high for low, high in files):
-            advise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)
+    first = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only: others lie beside it
+    end = (weight.data_ptr() + weight.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < end and any(int(low, 16) <= first and end <= int(high, 16) for low, high in held):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)
