@@ -25,8 +25,8 @@ LASTING = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryErro
 
 def sign_in(urls: Iterable[str], options: dict[str, Any]) -> None:
     """Read voices that lie in the same kinds of storage as `urls` with these options of fsspec, in this process."""
-    if options:
-        fsspec.config.conf |= {fsspec.utils.get_protocol(url): options for url in urls}
+    for protocol in map(fsspec.utils.get_protocol, urls) if options else ():
+        fsspec.config.conf[protocol] = fsspec.config.conf.get(protocol, {}) | options  # over the user's own
 
 
 def local_path(name: str) -> Path | None:

@@ -12,12 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import files
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
 from pipeline import Bark, Sampling
 from pipeline.bark import fetch
 from pipeline.bark import voice as voices
+from pipeline.bark.fetch import sign_in
 from pipeline.bark.voice import MAX_VOICE_BYTES, HistoryPrompt, load_voice, preset_names
 from pipeline.errors import RowError
 from pipeline.model.codec import import_encodec
@@ -324,3 +326,11 @@ def test_voices_in_memory_are_bounded_by_size_and_number(tmp_path: Path, monkeyp
     for i in range(20):
         refusal(f"nobody-{i}")
     assert len(voices._held) == 5
+
+
+def test_storage_options_go_over_what_the_user_has_set_for_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsspec.config, "conf", {"s3": {"endpoint_url": "from the environment", "anon": True}})
+    sign_in(("s3://bucket/out", "/local/rows.parquet"), {"anon": False})
+    assert fsspec.config.conf["s3"] == {"endpoint_url": "from the environment", "anon": False}
+    sign_in(("gs://bucket/out",), {})
+    assert "gs" not in fsspec.config.conf
