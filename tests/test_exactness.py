@@ -16,7 +16,8 @@ from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import load_voice
 from pipeline.engine.engine import Answer, Program, Request
 from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.linear import INT8, Layout, available
+from pipeline.model.fastest import INT8, Layout
+from pipeline.model.products import available
 
 Row = tuple[str, str | None, int, Sampling]
 
@@ -166,10 +167,20 @@ def test_say_splits_and_joins_with_the_pause(bark: Bark) -> None:
     assert np.array_equal(said, np.concatenate(expected))
 
 
-@pytest.mark.parametrize("layout", [Layout("onednn", "plain"), Layout("onednn", "onednn"), INT8], ids=str)
+LAYOUTS = [
+    Layout("onednn", "plain"),
+    Layout("onednn", "onednn"),
+    INT8,
+    Layout("int8", "onednn_int8", "bfloat16"),
+    Layout("onednn_int8", "onednn_int8"),
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_a_batched_row_equals_the_row_alone_in_every_layout(tiny: Path, layout: Layout) -> None:
-    if not available(layout.few):
-        pytest.skip(f"this torch has no {layout.few}")
+    for name in (layout.few, layout.many):
+        if not available(name):
+            pytest.skip(f"this torch or processor has no {name}")
     checkpoint = Checkpoint(tiny)
     at = Placement(torch.device("cpu"), torch.float32, 4, layout)
     laid_out = Bark({name: build(checkpoint, at) for name, build in BUILDERS.items()}, checkpoint)

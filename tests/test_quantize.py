@@ -11,16 +11,25 @@ from pipeline.bark.build import Placement, place
 from pipeline.bench.agreement import agreement
 from pipeline.errors import ConfigError
 from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.linear import INT8, PLAIN, available
+from pipeline.model.fastest import INT8, PLAIN, Layout
+from pipeline.model.products import available
 
 CPU = torch.device("cpu")
+QUICK = Layout("int8", "onednn_int8", "bfloat16")
 INT8_HERE = pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
+
+QUICK_HERE = pytest.mark.skipif(not available("onednn_int8"), reason="this processor adds 8-bit products in 16 bits")
 
 
 @pytest.mark.parametrize(
     ("dtype", "layout"),
-    [pytest.param(torch.float32, INT8, marks=INT8_HERE), (torch.bfloat16, PLAIN), (torch.float16, PLAIN)],
-    ids=["int8", "bfloat16", "float16"],
+    [
+        pytest.param(torch.float32, INT8, marks=INT8_HERE),
+        pytest.param(torch.float32, QUICK, marks=QUICK_HERE),
+        (torch.bfloat16, PLAIN),
+        (torch.float16, PLAIN),
+    ],
+    ids=["int8", "onednn_int8", "bfloat16", "float16"],
 )
 def test_logits_are_near_float32(tiny: Path, dtype: torch.dtype, layout: object) -> None:
     found = agreement(Checkpoint(tiny), Placement(CPU, dtype, 4, layout))  # type: ignore[arg-type]

@@ -15,9 +15,9 @@ from pipeline.bark.stage import Stage, is_good_slots
 from pipeline.bark.text import TextEncoder
 from pipeline.errors import ConfigError
 from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.fastest import INT8, PLAIN, Layout, measure_layout, require_int8
 from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPT
-from pipeline.model.linear import INT8, PLAIN, Layout, measure_layout, require_int8
 from pipeline.model.memory import keep_freed_memory
 
 M = TypeVar("M", GPT, FineGPT)
@@ -34,7 +34,7 @@ class Placement:
 
 
 Builder = Callable[[Checkpoint, Placement], Stage]
-Measure = Callable[[int, int, torch.dtype], Layout]  # slots, width, dtype
+Measure = Callable[[int, int, torch.dtype, str | None], Layout]  # slots, width, dtype, quantize
 
 BUILDERS: dict[str, Builder] = {
     "semantic": lambda c, at: SemanticStage(ready(c.semantic(), at), c.vocabulary, at.slots),
@@ -56,13 +56,13 @@ def ready(model: M, at: Placement) -> M:
 
 
 @lru_cache
-def _measured(slots: int, width: int, dtype: torch.dtype, threads: int) -> Layout:
-    return measure_layout(slots, width, dtype)
+def _measured(slots: int, width: int, dtype: torch.dtype, quantize: str | None, threads: int) -> Layout:
+    return measure_layout(slots, width, dtype, quantize)
 
 
-def measured(slots: int, width: int, dtype: torch.dtype) -> Layout:
-    """The fastest exact layout with torch's current threads; once per process: two stages of one never differ."""
-    return _measured(slots, width, dtype, torch.get_num_threads())
+def measured(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> Layout:
+    """The fastest layout with torch's current threads; once per process: two stages of one never differ."""
+    return _measured(slots, width, dtype, quantize, torch.get_num_threads())
 
 
 def place(
@@ -81,10 +81,9 @@ def place(
         raise ConfigError(f"quantize {quantize!r} is none of int8, None")
     if quantize:
         require_int8(on, kind)
-        return Placement(on, kind, count, INT8)
     if on.type != "cpu" or width < NARROW:
-        return Placement(on, kind, count, PLAIN)
-    return Placement(on, kind, count, measure(count, width, kind))
+        return Placement(on, kind, count, INT8 if quantize else PLAIN)
+    return Placement(on, kind, count, measure(count, width, kind, quantize))
 
 
 def load_text_encoder(checkpoint: Checkpoint, tokenizer: str | None) -> TextEncoder:

@@ -7,7 +7,7 @@ import torch
 from pipeline.bark.build import Placement, ready
 from pipeline.bark.slots import make_engine
 from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.linear import PLAIN
+from pipeline.model.fastest import PLAIN
 
 PROMPTS, POSITIONS = 16, 300
 

@@ -26,7 +26,6 @@ from pipeline.bench.work import Work
 from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.codec import CodecConfig
 from pipeline.model.hub import resolve
-from pipeline.model.linear import INT8
 from pipeline.model.noise import NoiseModel, make_noise_model
 
 SMALL = NoiseModel(n_layer=12, n_head=12, n_embd=768, codec_config=CodecConfig())  # suno/bark-small's sizes
@@ -55,7 +54,7 @@ def bench(model: str | None, *, rows: int, min_s: float, max_s: float, voice: st
         checkpoint = Checkpoint(path)
         at = place(width=checkpoint.width, **how)
         utterances = [utterance(s, voice, path) for s in np.linspace(min_s, max_s, rows)]
-        near = agreement(checkpoint, at) if (at.dtype, at.layout == INT8) != (torch.float32, False) else None
+        near = agreement(checkpoint, at) if how["quantize"] or at.dtype != torch.float32 else None
         stages = {name: build(checkpoint, at) for name, build in BUILDERS.items()}
     ceiling = ceiling_of(stages["semantic"], at)
     print_ceiling(ceiling, at)

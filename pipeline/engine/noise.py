@@ -8,6 +8,7 @@ Source: Threefry-2x32, 20 rounds (Salmon et al. 2011, "Parallel random numbers: 
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +48,25 @@ def threefry(keys: Tensor, c0: Tensor, c1: Tensor) -> tuple[Tensor, Tensor]:
     return x0, x1
 
 
+def words(keys: list[Key], steps: list[int], count: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Two words (B, count) int32 for the counters (steps[b], 0 ... count - 1)."""
+    held = torch.tensor([[signed(a), signed(b)] for a, b in keys], dtype=torch.int32, device=device)
+    c0 = torch.tensor([signed(s) for s in steps], dtype=torch.int32, device=device)
+    c1 = torch.arange(count, dtype=torch.int32, device=device)
+    shape = (len(keys), count)
+    return threefry(held[:, None].expand(*shape, 2), c0[:, None].expand(shape), c1.expand(shape))
+
+
+def words_on_cpu(keys: list[Key], steps: list[int], count: int, _: object) -> tuple[Tensor, Tensor]:
+    """The same words by a compiled loop."""
+    from pipeline.engine.threefry import fill_words  # here: numba takes a moment, and who doesn't draw needs none
+
+    made = torch.empty((2, len(keys), count), dtype=torch.int32)
+    held, counters = (np.array(x, np.int64).astype(np.uint32) for x in (keys, steps))  # wraps around, as `signed` does
+    fill_words(held, counters, *made.numpy().view(np.uint32))
+    return made[0], made[1]
+
+
 def exponential(keys: list[Key], steps: list[int], width: int, device: torch.device | str = "cpu") -> Tensor:
     """Exp(1) noise (B, width), float32: row i from (keys[i], steps[i]) alone.
 
@@ -54,11 +74,7 @@ def exponential(keys: list[Key], steps: list[int], width: int, device: torch.dev
     float32 is fine-grained, and -log(1 - u) keeps its resolution of 2^-32.
     """
     half = (width + 1) // 2  # each counter gives two words
-    words = torch.tensor([[signed(a), signed(b)] for a, b in keys], dtype=torch.int32, device=device)
-    c0 = torch.tensor([signed(s) for s in steps], dtype=torch.int32, device=device)
-    c1 = torch.arange(half, dtype=torch.int32, device=device)
-    shape = (len(keys), half)
-    x0, x1 = threefry(words[:, None].expand(*shape, 2), c0[:, None].expand(shape), c1.expand(shape))
+    x0, x1 = (words_on_cpu if torch.device(device).type == "cpu" else words)(keys, steps, half, device)
     # neighbours share a counter, so that an index's noise does not depend on the width either
     bits = torch.stack([x0, x1], dim=-1).flatten(1)[:, :width]  # (B, width) int32
     uniform = bits.double().add_(2**31 + 0.5).mul_(2.0**-32)  # in (0, 1), exact

@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 
 from pipeline.bark.build import Measure, measured
-from pipeline.model.linear import Layout
+from pipeline.model.fastest import Layout
 from pipeline.shards.storage import Store
 
 
 def agreed(store: Store) -> Measure:
     """A measurement that is made once for each kind of processor in a run; who first writes it decides it."""
 
-    def measure(slots: int, width: int, dtype: torch.dtype) -> Layout:
-        name = f"_plan/layouts/{kind(slots, width, dtype)}.json"
+    def measure(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> Layout:
+        name = f"_plan/layouts/{kind(slots, width, quantize or str(dtype))}.json"
         if not store.exists(name):
-            layout = measured(slots, width, dtype)
+            layout = measured(slots, width, dtype, quantize)
             if store.create(name, json.dumps(asdict(layout)).encode()):
                 return layout
         return Layout(**json.loads(store.get(name)))
@@ -30,9 +30,9 @@ def agreed(store: Store) -> Measure:
     return measure
 
 
-def kind(slots: int, width: int, dtype: torch.dtype) -> str:
+def kind(slots: int, width: int, numbers: str) -> str:
     """What decides low bits besides the layout: the processor, what torch uses of it, the shapes, threads."""
-    parts = (processor(), torch.backends.cpu.get_cpu_capability(), str(dtype).removeprefix("torch."), f"{width} wide")
+    parts = (processor(), torch.backends.cpu.get_cpu_capability(), numbers.removeprefix("torch."), f"{width} wide")
     text = " ".join((*parts, f"{torch.get_num_threads()} threads", f"{slots} slots"))
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 

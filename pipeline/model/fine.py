@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline import spec
+from pipeline.model.attend import ATTEND
+from pipeline.model.fastest import Layout
 from pipeline.model.gpt import Block, GPTConfig, LayerNorm
-from pipeline.model.linear import Layout, Table, lay_out
+from pipeline.model.linear import Table, lay_out
 
 
 class FineGPT(nn.Module):
@@ -17,6 +19,7 @@ class FineGPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
+        self.attend = ATTEND["plain"]
         self.wtes = nn.ModuleList([Table(config.input_vocab_size, config.n_embd) for _ in range(config.n_codes_total)])
         self.wpe = Table(config.block_size, config.n_embd)
         # Unlike the causal models, every layer norm has a bias here, whatever `bias` says.
@@ -41,11 +44,11 @@ class FineGPT(nn.Module):
         x = x + self.wpe.weight[:T]
         for block in self.h[:-1]:
             q, k, v = block.attn.qkv(block.ln_1(x))
-            x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v))  # padded frames are attended to
+            x = x + block.attn.project(self.attend(q, k, v, False))  # padded frames are attended to
             x = x + block.mlp(block.ln_2(x))
         block, asked = self.h[-1], slice(start, stop)
         q, k, v = block.attn.qkv(block.ln_1(x))
-        x = x[:, asked] + block.attn.project(F.scaled_dot_product_attention(q[:, :, asked], k, v))
+        x = x[:, asked] + block.attn.project(self.attend(q[:, :, asked], k, v, False))
         x = x + block.mlp(block.ln_2(x))
         head = self.lm_heads[codebook - self.config.n_codes_given]
         return F.linear(self.ln_f(x), head.weight[: spec.CODEBOOK_SIZE]).float()
@@ -53,3 +56,4 @@ class FineGPT(nn.Module):
     def lay_out(self, layout: Layout) -> None:
         """All weights into a layout, once; the heads, which are embeddings too, stay as they are."""
         lay_out(self, layout)
+        self.attend = ATTEND[layout.attend]

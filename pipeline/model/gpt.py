@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.linear import PRODUCTS, Layout, Linear, Product, Table, available, lay_out
+from pipeline.model.attend import ATTEND
+from pipeline.model.fastest import Layout
+from pipeline.model.linear import Linear, Table, lay_out
+from pipeline.model.products import PRODUCTS, Product, available
 
 
 class Cache(Protocol):
@@ -108,6 +111,7 @@ class GPT(nn.Module):
         self.config = config
         self.merged_len = merged_len
         self.head_rows = (0, config.output_vocab_size)
+        self.attend = ATTEND["plain"]
         self._head: Product | None = None
         self.wte = Table(config.input_vocab_size, config.n_embd)
         self.wpe = Table(config.block_size, config.n_embd)
@@ -135,7 +139,7 @@ class GPT(nn.Module):
             cache.write_prompt(layer, slot, k[0], v[0])
             if layer == len(self.h) - 1:
                 q, x = q[:, :, -1:], x[:, -1:]
-            x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1))
+            x = x + block.attn.project(self.attend(q, k, v, q.shape[2] > 1))
             x = x + block.mlp(block.ln_2(x))
         return self.logits(x[:, -1])
 
@@ -163,6 +167,7 @@ class GPT(nn.Module):
     def lay_out(self, layout: Layout) -> None:
         """All weights into a layout, once, after `head_rows` is set; the head stays exact."""
         lay_out(self, layout)
+        self.attend = ATTEND[layout.attend]
         if layout.few != "plain":
             low, high = self.head_rows
             self._head = PRODUCTS["onednn" if available("onednn") else "plain"](self.lm_head.weight[low:high], None)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.engine.noise import exponential, make_key, signed, threefry
+from pipeline.engine.noise import exponential, make_key, signed, threefry, words, words_on_cpu
 
 # Known answers of Threefry-2x32, 20 rounds, from the Random123 distribution: counter, key, output
 KNOWN = [
@@ -18,6 +18,13 @@ def test_threefry_gives_the_published_answers(counter: tuple, key: tuple, output
     words = [torch.tensor([signed(word)], dtype=torch.int32) for word in counter]
     x0, x1 = threefry(torch.tensor([[signed(k) for k in key]], dtype=torch.int32), *words)
     assert (x0.item() & 0xFFFFFFFF, x1.item() & 0xFFFFFFFF) == output
+
+
+def test_the_compiled_words_are_the_same() -> None:
+    keys, steps = [make_key(i) for i in range(9)], [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32 + 5, 7, 7, 7]
+    for count in (1, 5001):
+        pairs = zip(words(keys, steps, count, "cpu"), words_on_cpu(keys, steps, count, "cpu"), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_row_depends_on_its_key_and_step_alone() -> None:

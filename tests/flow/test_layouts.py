@@ -7,7 +7,8 @@ import torch
 
 from pipeline.bark.build import place
 from pipeline.flow import layouts
-from pipeline.model.linear import INT8, Layout, available
+from pipeline.model.fastest import INT8, Layout
+from pipeline.model.products import available
 from pipeline.shards.storage import Store
 
 ASKED = {"device": "cpu", "dtype": "float32", "slots": 4, "width": 768}
@@ -27,17 +28,17 @@ def test_of_two_at_once_both_take_the_one_that_was_written(tmp_path: Path, monke
 
     def beaten(*asked: object) -> Layout:
         monkeypatch.setattr(layouts, "measured", lambda *_: FIRST)
-        layouts.agreed(store)(4, 768, torch.float32)  # another actor, meanwhile
+        layouts.agreed(store)(4, 768, torch.float32, None)  # another actor, meanwhile
         return OTHER
 
     monkeypatch.setattr(layouts, "measured", beaten)
-    assert layouts.agreed(store)(4, 768, torch.float32) == FIRST
+    assert layouts.agreed(store)(4, 768, torch.float32, None) == FIRST
 
 
 @pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
 def test_a_quantized_pool_does_not_decide_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
-    monkeypatch.setattr(layouts, "measured", lambda *_: FIRST)
-    assert place(quantize="int8", measure=layouts.agreed(store), **ASKED).layout == INT8  # type: ignore[arg-type]
-    assert place(quantize=None, measure=layouts.agreed(store), **ASKED).layout == FIRST  # type: ignore[arg-type]
-    assert place(quantize="int8", measure=layouts.agreed(store), **ASKED).layout == INT8  # type: ignore[arg-type]
+    monkeypatch.setattr(layouts, "measured", lambda slots, width, dtype, quantize: INT8 if quantize else FIRST)
+    for quantize, expected in (("int8", INT8), (None, FIRST), ("int8", INT8)):
+        layout = place(quantize=quantize, measure=layouts.agreed(store), **ASKED).layout  # type: ignore[arg-type]
+        assert layout == expected

@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pipeline.model.linear import Layout, Linear, lay_out
+from pipeline.model.fastest import Layout
+from pipeline.model.linear import Linear, lay_out
 from pipeline.model.memory import let_go
 
 WIDTH = 1500  # 9 MB a weight; not a whole number of pages

@@ -1,0 +1,31 @@
+"""What is measured is taken, and small differences decide nothing."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from pipeline.model import fastest
+from pipeline.model.attend import ATTEND
+from pipeline.model.products import PRODUCTS, available
+
+
+@pytest.mark.parametrize(("other_s", "taken"), [(1.05, "first"), (0.95, "first"), (0.8, "other")])
+def test_the_first_way_is_kept_unless_another_is_clearly_faster(
+    other_s: float, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took: dict[Callable[[], object], float] = {int: 1.0, str: other_s}
+    monkeypatch.setattr(fastest, "seconds", took.__getitem__)
+    assert fastest.fastest({"first": int, "other": str}, 3) == taken
+
+
+def test_exact_unless_asked_otherwise() -> None:
+    layout = fastest.measure_layout(4, 256, torch.float32, None)
+    assert {layout.few, layout.many} <= {"onednn", "plain"} and layout.attend == "plain"
+
+
+@pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
+def test_int8_is_one_of_its_ways() -> None:
+    layout = fastest.measure_layout(4, 256, torch.float32, "int8")
+    assert {layout.few, layout.many} <= {"int8", "onednn_int8"} and layout.attend in ATTEND
+    assert {layout.few, layout.many} <= PRODUCTS.keys()
