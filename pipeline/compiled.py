@@ -74,6 +74,12 @@ thread_number = types.ExternalFunction("barkery_omp_get_thread_num", types.int32
 num_threads = types.ExternalFunction("barkery_omp_get_num_threads", types.int32())
 
 
+@compiled
+def share(rows):  # type: ignore[no-untyped-def]
+    """First and stop of this thread's part of so many rows."""
+    return rows * thread_number() // num_threads(), rows * (thread_number() + 1) // num_threads()
+
+
 def pointer_to(kind: Any) -> Callable[[int], Any]:
     """For compiled code: an address as a pointer."""
 

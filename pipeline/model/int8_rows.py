@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.compiled import OnTorchThreads, compiled, float32_at, int8_at, int32_at, num_threads, thread_number
+from pipeline.compiled import OnTorchThreads, compiled, float32_at, int8_at, int32_at, share
 
 LARGEST = np.float32(127.0)
 SMALLEST = np.float32(1e-12).view(np.int32)  # as bits: a row of zeros is divided by it
@@ -47,8 +47,8 @@ def quantize_part(told):  # type: ignore[no-untyped-def]
     M, K = told[3], told[4]
     x, bits = numba.carray(float32_at(told[0]), (M, K)), numba.carray(int32_at(told[0]), (M, K))
     rows, size = numba.carray(int8_at(told[1]), (M, K)), numba.carray(float32_at(told[2]), (M,))
-    thread, threads = thread_number(), num_threads()
-    quantize_rows(x, bits, rows, size, M * thread // threads, M * (thread + 1) // threads)
+    first, stop = share(M)
+    quantize_rows(x, bits, rows, size, first, stop)
 
 
 def scale_part(told):  # type: ignore[no-untyped-def]
@@ -56,8 +56,8 @@ def scale_part(told):  # type: ignore[no-untyped-def]
     M, N = told[4], told[5]
     sums, size = numba.carray(int32_at(told[0]), (M, N)), numba.carray(float32_at(told[1]), (M,))
     scale, y = numba.carray(float32_at(told[2]), (N,)), numba.carray(float32_at(told[3]), (M, N))
-    thread, threads = thread_number(), num_threads()
-    scale_rows(sums, size, scale, y, M * thread // threads, M * (thread + 1) // threads)
+    first, stop = share(M)
+    scale_rows(sums, size, scale, y, first, stop)
 
 
 class Rows:
