@@ -169,9 +169,9 @@ def test_say_splits_and_joins_with_the_pause(bark: Bark) -> None:
 
 LAYOUTS = [
     Layout("onednn", "plain"),
-    Layout("onednn", "onednn"),
+    Layout("onednn", "onednn", "tiled"),
     INT8,
-    Layout("int8", "onednn_int8", "bfloat16"),
+    Layout("int8", "onednn_int8", "tiled"),
     Layout("onednn_int8", "onednn_int8"),
 ]
 

@@ -15,7 +15,7 @@ from pipeline.model.fastest import INT8, PLAIN, Layout
 from pipeline.model.products import available
 
 CPU = torch.device("cpu")
-QUICK = Layout("int8", "onednn_int8", "bfloat16")
+QUICK = Layout("int8", "onednn_int8", "tiled")
 INT8_HERE = pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
 
 QUICK_HERE = pytest.mark.skipif(not available("onednn_int8"), reason="this processor adds 8-bit products in 16 bits")

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.compiled import OnTorchThreads, compiled, float32_at, num_threads, openmp, thread_number
+from pipeline.compiled.loops import compiled, float32_at
+from pipeline.compiled.softmax import exponentials
+from pipeline.compiled.threads import OnTorchThreads, num_threads, openmp, thread_number
 
 MOST_THREADS = 8  # of our own: each costs some 10 µs a layer to call, and a few read all that memory gives
 
@@ -30,19 +32,15 @@ def attend_rows(qkv, k, v, lengths, out, first, stride):  # type: ignore[no-unty
         sums[:] = np.float32(0.0)
         if n:
             keys[n - 1], values[n - 1] = qkv[s, 1, h], qkv[s, 2, h]
-        largest = np.float32(-np.inf)
         for t in range(n):
             score = np.float32(0.0)
             for d in range(D):
                 score += query[d] * keys[t, d]
             scores[t] = score * scale
-            largest = max(largest, scores[t])
-        total = np.float32(0.0)
+        total = exponentials(scores, n)
         for t in range(n):
-            weight = np.exp(scores[t] - largest)
-            total += weight
             for d in range(D):
-                sums[d] += weight * values[t, d]
+                sums[d] += scores[t] * values[t, d]
         if n:
             for d in range(D):
                 sums[d] /= total

@@ -3,7 +3,7 @@ step 1 ms, and 10 where threads wait without spinning, as in actors (docs/log.md
 
 import numpy as np
 
-from pipeline.compiled import compiled
+from pipeline.compiled.loops import compiled
 
 PARITY = np.uint32(0x1BD11BDA)
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from pipeline.errors import ConfigError
-from pipeline.model.attend import ATTEND
+from pipeline.model.attend import ATTEND, can_attend
 from pipeline.model.products import PRODUCTS, available
 
 WORTHWHILE = 1.1  # another way must be this much faster: two measurements of one machine should agree
@@ -52,7 +52,7 @@ def measure_layout(slots: int, width: int, dtype: torch.dtype, quantize: str | N
     weight = torch.randn(4 * width, width, dtype=dtype)
     products = {name: PRODUCTS[name](weight, None) for name in names if available(name)}
     few, many = (torch.randn(rows, width, dtype=dtype) for rows in (slots, MANY_ROWS))
-    ways = ATTEND if quantize else {"plain": ATTEND["plain"]}
+    ways = {name: way for name, way in ATTEND.items() if can_attend(name, dtype)}
     q, k, v = (torch.randn(1, max(1, width // HEAD_WIDTH), LONG_PROMPT, HEAD_WIDTH, dtype=dtype) for _ in range(3))
     return Layout(
         few=fastest({name: partial(product, few) for name, product in products.items()}, 20),

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.compiled import OnTorchThreads, compiled, float32_at, int8_at, int32_at, share
+from pipeline.compiled.loops import compiled, float32_at, int8_at, int32_at
+from pipeline.compiled.threads import OnTorchThreads, share
 
 LARGEST = np.float32(127.0)
 SMALLEST = np.float32(1e-12).view(np.int32)  # as bits: a row of zeros is divided by it

@@ -19,20 +19,23 @@ def test_the_first_way_is_kept_unless_another_is_clearly_faster(
     assert fastest.fastest({"first": int, "other": str}, 3) == taken
 
 
-def test_onednn_is_kept_unless_plain_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    took = {"onednn": 1.05, "plain": 1.0}
-    ways = {name: (lambda weight, bias, name=name: lambda x: name) for name in took}
-    monkeypatch.setattr(fastest, "PRODUCTS", ways)
+def test_ours_is_kept_unless_torchs_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = {"onednn": 1.05, "tiled": 1.05, "plain": 1.0}
+    products = {name: (lambda weight, bias, name=name: lambda x: name) for name in ("onednn", "plain")}
+    ways = {name: (lambda q, k, v, causal, name=name: name) for name in ("tiled", "plain")}
+    monkeypatch.setattr(fastest, "PRODUCTS", products)
+    monkeypatch.setattr(fastest, "ATTEND", ways)
     monkeypatch.setattr(fastest, "available", lambda name: True)
+    monkeypatch.setattr(fastest, "can_attend", lambda name, dtype: True)
     monkeypatch.setattr(fastest, "seconds", lambda call: took[call()])
-    assert fastest.measure_layout(8, 64, torch.float32, None) == fastest.Layout("onednn", "onednn")
-    took["onednn"] = 1.2
+    assert fastest.measure_layout(8, 64, torch.float32, None) == fastest.Layout("onednn", "onednn", "tiled")
+    took["onednn"] = took["tiled"] = 1.2
     assert fastest.measure_layout(8, 64, torch.float32, None) == fastest.PLAIN
 
 
 def test_exact_unless_asked_otherwise() -> None:
     layout = fastest.measure_layout(4, 256, torch.float32, None)
-    assert {layout.few, layout.many} <= {"onednn", "plain"} and layout.attend == "plain"
+    assert {layout.few, layout.many} <= {"onednn", "plain"} and layout.attend in ATTEND
 
 
 @pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
