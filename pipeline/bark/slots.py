@@ -17,14 +17,15 @@ def make_engine(model: GPT, slots: int, positions: int) -> Engine:
         ConfigError: so many slots' keys and values don't fit into what memory is free there.
     """
     config, weight = model.config, model.wte.weight
-    admit(slots, 2 * config.n_layer * positions * config.n_embd * weight.itemsize, weight.device)
+    dtype = model.cache_dtype or weight.dtype
+    admit(slots, 2 * config.n_layer * positions * config.n_embd * dtype.itemsize, weight.device)
     cache = KVCache(
         n_layer=config.n_layer,
         n_head=config.n_head,
         head_width=config.n_embd // config.n_head,
         slots=slots,
         positions=positions,
-        dtype=weight.dtype,
+        dtype=dtype,
         device=weight.device,
     )
     return Engine(model, cache, weight.device)

@@ -110,7 +110,7 @@ def work_of(stage: Stage, at: Placement) -> Work:
     if engine is None:
         return Work()
     config, V = engine.model.config, engine.model.head_rows[1] - engine.model.head_rows[0]
-    total = work.steps(config, engine.steps, at.slots, engine.positions_read, V, at.dtype.itemsize)
+    total = work.steps(config, engine.steps, at.slots, engine.positions_read, V, engine.cache.itemsize)
     for P, count in engine.prompts.items():
         total += Work(many_flops=work.prompt(config, P, V).many_flops * count)
     return total

@@ -42,7 +42,8 @@ def pointer_to(kind: Any) -> Callable[[int], Any]:
     return pointer
 
 
-float32_at, int32_at, int8_at = (pointer_to(kind) for kind in (types.float32, types.int32, types.int8))
+float32_at, int32_at = pointer_to(types.float32), pointer_to(types.int32)
+int16_at, int8_at = pointer_to(types.int16), pointer_to(types.int8)
 
 
 def same_bits(kind: Any, result: Any) -> Callable[[Any], Any]:

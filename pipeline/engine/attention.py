@@ -1,5 +1,5 @@
 """Attention of one query per slot over what is filled of a cache in memory: every key and value is read once, and the
-step's own are written on the way.
+step's own are written on the way. The cache is float32, or bfloat16, which is half as much to read.
 
 torch's kernels are made for many queries; with one they read this machine's memory at a third of its speed
 (docs/log.md). A row's arithmetic is a fixed order over its own positions: no slot can feel another, nor the threads.
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.compiled.loops import compiled, float32_at
+from pipeline.compiled.bfloat16 import number, store
+from pipeline.compiled.loops import compiled, float32_at, int16_at
 from pipeline.compiled.softmax import exponentials
 from pipeline.compiled.threads import OnTorchThreads, num_threads, openmp, thread_number
 
@@ -22,7 +23,8 @@ MOST_THREADS = 8  # of our own: each costs some 10 µs a layer to call, and a fe
 
 @compiled
 def attend_rows(qkv, k, v, lengths, out, first, stride):  # type: ignore[no-untyped-def]  # numba infers them
-    """qkv (S, 3, H, D); k, v (S, H, T, D); lengths (S,); out (S, H, D). Of the S · H rows: first, first + stride ..."""
+    """qkv (S, 3, H, D) and out (S, H, D) float32; k, v (S, H, T, D) float32, or bfloat16 as int16; lengths (S,). Of the
+    S · H rows: first, first + stride ..."""
     S, _, H, D = qkv.shape
     scores = np.empty(k.shape[2], np.float32)
     scale = np.float32(1.0) / np.sqrt(np.float32(D))
@@ -31,16 +33,18 @@ def attend_rows(qkv, k, v, lengths, out, first, stride):  # type: ignore[no-unty
         n, query, keys, values, sums = lengths[s], qkv[s, 0, h], k[s, h], v[s, h], out[s, h]
         sums[:] = np.float32(0.0)
         if n:
-            keys[n - 1], values[n - 1] = qkv[s, 1, h], qkv[s, 2, h]
+            for d in range(D):
+                store(keys[n - 1], d, qkv[s, 1, h, d])
+                store(values[n - 1], d, qkv[s, 2, h, d])
         for t in range(n):
             score = np.float32(0.0)
             for d in range(D):
-                score += query[d] * keys[t, d]
+                score += query[d] * number(keys[t, d])
             scores[t] = score * scale
         total = exponentials(scores, n)
         for t in range(n):
             for d in range(D):
-                sums[d] += scores[t] * values[t, d]
+                sums[d] += scores[t] * number(values[t, d])
         if n:
             for d in range(D):
                 sums[d] /= total
@@ -72,18 +76,21 @@ class Team:
     def __call__(self, arrays: Arrays) -> None:
         qkv, k, v, lengths, out = arrays
         assert all(each.flags.c_contiguous for each in arrays)
-        self.kernel(*(each.ctypes.data for each in (qkv, k, v, out)), *k.shape, *lengths)
+        self.kernel(*(each.ctypes.data for each in (qkv, k, v, out)), *k.shape, k.itemsize, *lengths)
 
 
 def attend_part(told):  # type: ignore[no-untyped-def]
-    """One thread's rows. `told`: where qkv, k, v and out lie, then S, H, T, D, then S lengths."""
+    """One thread's rows. `told`: where qkv, k, v and out lie, then S, H, T, D, a key's bytes, and S lengths."""
     S, H, T, D = told[4], told[5], told[6], told[7]
     qkv = numba.carray(float32_at(told[0]), (S, 3, H, D))
-    k = numba.carray(float32_at(told[1]), (S, H, T, D))
-    v = numba.carray(float32_at(told[2]), (S, H, T, D))
     out = numba.carray(float32_at(told[3]), (S, H, D))
-    lengths = numba.carray(told, 8 + S)[8:]
-    attend_rows(qkv, k, v, lengths, out, thread_number(), num_threads())
+    lengths = numba.carray(told, 9 + S)[9:]
+    if told[8] == 2:
+        k, v = numba.carray(int16_at(told[1]), (S, H, T, D)), numba.carray(int16_at(told[2]), (S, H, T, D))
+        attend_rows(qkv, k, v, lengths, out, thread_number(), num_threads())
+    else:
+        keys, values = numba.carray(float32_at(told[1]), (S, H, T, D)), numba.carray(float32_at(told[2]), (S, H, T, D))
+        attend_rows(qkv, keys, values, lengths, out, thread_number(), num_threads())
 
 
 class CPUAttention:
@@ -93,8 +100,15 @@ class CPUAttention:
         self.run: Callable[[Arrays], None] = Team() if openmp() else Threads()
 
     def __call__(self, qkv: Tensor, k: Tensor, v: Tensor, lengths: np.ndarray) -> Tensor:
-        """qkv (S, 3 · H · D), k and v (S, H, T, D), float32; lengths (S,), with the new position -> (S, H · D)."""
+        """qkv (S, 3 · H · D); k and v (S, H, T, D), float32 or bfloat16; lengths (S,), with the new position
+        -> (S, H · D), as qkv."""
         S, H, _, D = k.shape
         out = torch.empty(S, H, D)
-        self.run((qkv.view(S, 3, H, D).numpy(), k.numpy(), v.numpy(), lengths, out.numpy()))
-        return out.view(S, H * D)
+        queries = qkv.float().view(S, 3, H, D).numpy()
+        self.run((queries, as_array(k), as_array(v), lengths, out.numpy()))
+        return out.view(S, H * D).to(qkv.dtype)
+
+
+def as_array(held: Tensor) -> np.ndarray:
+    """The same memory, for compiled code."""
+    return (held.view(torch.int16) if held.dtype == torch.bfloat16 else held).numpy()

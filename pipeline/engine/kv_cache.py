@@ -1,5 +1,7 @@
 """Keys and values of all slots, preallocated: memory is fixed at start-up, nothing is concatenated."""
 
+import math
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+OURS = (torch.float32, torch.bfloat16)  # what our own attention reads on a CPU
 
 
 class KVCache:
@@ -31,20 +35,30 @@ class KVCache:
         self._rows = torch.arange(slots, device=device)
         self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
         self._lengths = np.zeros(slots, np.int64)  # CPU: of each slot's filled part
-        self._attend_filled = cpu_attention() if device.type == "cpu" and dtype == torch.float32 else None
+        self._attend_filled = cpu_attention() if device.type == "cpu" and dtype in OURS else None
         self._filled = torch.empty(0)  # else: (S, 1, 1, T), true where a slot is filled
 
     def _new(self) -> Tensor:
-        """On a CPU only what was written is ever read, and memory never touched costs nothing. Elsewhere masked
+        """On a CPU straight from the system: what was never touched costs nothing, and what is let go goes back, which
+        the C library's memory does not (model/memory.py). Only what was written is ever read there; elsewhere masked
         positions are multiplied by zero and must be finite."""
-        make = torch.empty if self._kind["device"].type == "cpu" else torch.zeros
-        return make(self._shape, **self._kind)
+        dtype, device = self._kind["dtype"], self._kind["device"]
+        if device.type != "cpu":
+            return torch.zeros(self._shape, dtype=dtype, device=device)
+        num_bytes = math.prod(self._shape) * dtype.itemsize
+        pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return torch.frombuffer(pages, dtype=dtype).view(self._shape)
 
     def release(self) -> None:
         """No slot is busy: give memory back, so that stages that take turns in one process don't hold it twice."""
         if self._kind["device"].type == "cpu":
             for held in (self.k, self.v):
                 held[:] = [self._new() for _ in held]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one number."""
+        return self.k[0].itemsize
 
     @property
     def bytes_per_slot(self) -> int:

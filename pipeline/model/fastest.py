@@ -25,6 +25,11 @@ class Layout:
     many: str = "plain"
     attend: str = "plain"
 
+    @property
+    def cache_dtype(self) -> torch.dtype | None:
+        """Of kept keys and values: half the bytes where products are rounded anyway; None: as the weights."""
+        return torch.bfloat16 if "int8" in self.few else None
+
 
 PLAIN, INT8 = Layout(), Layout("int8", "int8")
 

@@ -112,6 +112,7 @@ class GPT(nn.Module):
         self.merged_len = merged_len
         self.head_rows = (0, config.output_vocab_size)
         self.attend = ATTEND["plain"]
+        self.cache_dtype: torch.dtype | None = None
         self._head: Product | None = None
         self.wte = Table(config.input_vocab_size, config.n_embd)
         self.wpe = Table(config.block_size, config.n_embd)
@@ -167,7 +168,7 @@ class GPT(nn.Module):
     def lay_out(self, layout: Layout) -> None:
         """All weights into a layout, once, after `head_rows` is set; the head stays exact."""
         lay_out(self, layout)
-        self.attend = ATTEND[layout.attend]
+        self.attend, self.cache_dtype = ATTEND[layout.attend], layout.cache_dtype
         if layout.few != "plain":
             low, high = self.head_rows
             self._head = PRODUCTS["onednn" if available("onednn") else "plain"](self.lm_head.weight[low:high], None)

@@ -8,6 +8,7 @@ import torch
 from pipeline import Bark
 from pipeline.bark import slots
 from pipeline.errors import ConfigError
+from pipeline.model.products import available
 
 
 def test_more_slots_than_memory_are_refused_before_anything_is_allocated(
@@ -26,3 +27,11 @@ def test_more_slots_than_memory_are_refused_before_anything_is_allocated(
 def test_where_the_system_does_not_say_slots_are_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "free_bytes", lambda device: None)
     slots.admit(10**6, 10**9, torch.device("cpu"))
+
+
+@pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
+@pytest.mark.parametrize(("quantize", "dtype"), [(None, torch.float32), ("int8", torch.bfloat16)])
+def test_int8_keeps_keys_and_values_in_half_the_memory(tiny: Path, quantize: str | None, dtype: torch.dtype) -> None:
+    bark = Bark.load(tiny, device="cpu", slots=4, quantize=quantize)
+    for name in ("semantic", "coarse"):
+        assert bark.stages[name].engine.cache.k[0].dtype == dtype  # type: ignore[attr-defined]

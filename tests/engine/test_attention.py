@@ -12,12 +12,12 @@ LENGTHS = np.array([1, 40, 0, 17])
 Held = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-@pytest.fixture
-def held() -> Held:
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def held(request: pytest.FixtureRequest) -> Held:
     """A step's queries, keys and values, and what the cache holds."""
     generator = torch.Generator().manual_seed(0)
     qkv, k, v = (torch.randn(shape, generator=generator) for shape in ((S, 3 * H * D), (S, H, T, D), (S, H, T, D)))
-    return qkv, k, v
+    return qkv, k.to(request.param), v.to(request.param)
 
 
 @pytest.fixture(params=["team", "threads"], autouse=True)
@@ -36,8 +36,9 @@ def test_equals_torch_over_what_is_filled(held: Held) -> None:
     for s, n in enumerate(LENGTHS):
         query, key, value = qkv[s].view(3, H, 1, D)
         if n:
-            assert torch.equal(k[s, :, n - 1], key[:, 0]) and torch.equal(v[s, :, n - 1], value[:, 0])
-            expected = F.scaled_dot_product_attention(query, k[s, :, :n], v[s, :, :n])
+            assert torch.equal(k[s, :, n - 1], key[:, 0].to(k.dtype))
+            assert torch.equal(v[s, :, n - 1], value[:, 0].to(v.dtype))
+            expected = F.scaled_dot_product_attention(query, k[s, :, :n].float(), v[s, :, :n].float())
         else:
             expected = torch.zeros(H, 1, D)
         torch.testing.assert_close(out[s], expected.flatten())
@@ -67,3 +68,10 @@ def test_what_is_not_a_number_stays_in_its_row(held: Held, part: int) -> None:
     out = CPUAttention()(qkv, k, v, LENGTHS).view(S, H, D)
     assert out[1, 0].isnan().any()
     assert not out[[0, 2, 3]].isnan().any() and not out[1, 1:].isnan().any()
+
+
+def test_queries_of_a_model_in_bfloat16(held: Held) -> None:
+    qkv, k, v = held
+    exact = CPUAttention()(qkv.bfloat16().float(), k.clone(), v.clone(), LENGTHS)
+    half = CPUAttention()(qkv.bfloat16(), k, v, LENGTHS)
+    assert half.dtype == torch.bfloat16 and torch.equal(half, exact.bfloat16())
