@@ -71,7 +71,8 @@ class Tiled:
         self.kernel = OnTorchThreads(attend_part)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-        """As `attend.plain`, float32."""
+        """As `attend.plain`, float32; a row's numbers lie side by side."""
+        assert q.stride(3) == v.stride(3) == 1
         B, H, N, D = q.shape
         T = k.shape[2]
         k = F.pad(k, (0, 0, 0, -T % COLUMNS)).unflatten(2, (-1, COLUMNS)).transpose(3, 4).contiguous()
