@@ -23,7 +23,7 @@ def test_memory_is_what_is_said_and_leaves_the_process() -> None:
     for held in (*cache.k, *cache.v):
         held.fill_(1.0)
     del held
-    assert 0.95 * said < process.memory_info().rss - before < 1.05 * said
+    assert 0.9 * said < process.memory_info().rss - before < 1.1 * said
     cache.release()
-    assert process.memory_info().rss - before < 0.05 * said
+    assert process.memory_info().rss - before < 0.1 * said
     assert not cache.k[0].any()
