@@ -169,6 +169,7 @@ def test_say_splits_and_joins_with_the_pause(bark: Bark) -> None:
 
 LAYOUTS = [
     Layout("onednn", "plain"),
+    Layout("onednn", "onednn"),
     Layout("onednn", "onednn", "tiled"),
     INT8,
     Layout("int8", "onednn_int8", "tiled"),

@@ -8,7 +8,7 @@ from numba.extending import overload
 
 from pipeline.compiled.loops import bits_of, float_of
 
-HALF, UPPER = np.int32(0x7FFF), np.int32(16)
+BELOW_HALF, UPPER = np.int32(0x7FFF), np.int32(16)
 
 
 def number(stored: Any) -> Any:
@@ -37,7 +37,7 @@ def _store(array, i, x):  # type: ignore[no-untyped-def]
 
 def store_rounded(array, i, x):  # type: ignore[no-untyped-def]
     bits = bits_of(x)
-    array[i] = np.int16((bits + HALF + ((bits >> UPPER) & np.int32(1))) >> UPPER)
+    array[i] = np.int16((bits + BELOW_HALF + ((bits >> UPPER) & np.int32(1))) >> UPPER)
 
 
 def store_as_it_is(array, i, x):  # type: ignore[no-untyped-def]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
@@ -59,3 +60,4 @@ def same_bits(kind: Any, result: Any) -> Callable[[Any], Any]:
 
 
 bits_of, float_of = same_bits(types.float32, types.int32), same_bits(types.int32, types.float32)
+BUT_SIGN = np.int32(0x7FFFFFFF)  # of a float32's bits

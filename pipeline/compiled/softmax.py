@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from pipeline.compiled.loops import bits_of, compiled, float_of
+from pipeline.compiled.loops import BUT_SIGN, bits_of, compiled, float_of
 
 LOG2_E, LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
 LEAST = np.float32(-126.0)  # the smallest normal float32 is 2 to this
-MANTISSA_BITS, EXPONENT_BIAS, BUT_SIGN = np.int32(23), np.int32(127), np.int32(0x7FFFFFFF)
-SIXTH, FIFTH, FOURTH, THIRD = (np.float32(1 / n) for n in (720, 120, 24, 6))  # of exp's Taylor series
+MANTISSA_BITS, EXPONENT_BIAS = np.int32(23), np.int32(127)
+OVER_720, OVER_120, OVER_24, OVER_6 = (np.float32(1 / n) for n in (720, 120, 24, 6))  # of exp's Taylor series
 HALF, ONE = np.float32(0.5), np.float32(1.0)
 
 
@@ -33,7 +33,7 @@ def exponentials(scores, n):  # type: ignore[no-untyped-def]
         x = max((scores[t] - top) * LOG2_E, LEAST)
         whole = np.rint(x)
         f = (x - whole) * LN_2
-        near_one = (((((SIXTH * f + FIFTH) * f + FOURTH) * f + THIRD) * f + HALF) * f + ONE) * f + ONE
+        near_one = (((((OVER_720 * f + OVER_120) * f + OVER_24) * f + OVER_6) * f + HALF) * f + ONE) * f + ONE
         scores[t] = near_one * float_of((np.int32(whole) + EXPONENT_BIAS) << MANTISSA_BITS)
         total += scores[t]
     return total

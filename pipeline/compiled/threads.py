@@ -22,12 +22,16 @@ from pipeline.compiled.loops import compiled, kept_on_disk
 
 @cache
 def openmp() -> ctypes.CDLL | None:
-    """The library whose threads compute for torch: GNU's, in torch's wheels for Linux; None elsewhere."""
+    """The library whose threads compute for torch, known to compiled code: GNU's, in torch's wheels for Linux; None
+    elsewhere."""
     for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
         try:
-            return ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)  # only if torch has loaded it
+            library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)  # only if torch has loaded it
         except OSError:
             continue
+        for name in ("omp_get_thread_num", "omp_get_num_threads"):
+            binding.add_symbol(f"barkery_{name}", ctypes.cast(library[name], ctypes.c_void_p).value)
+        return library
     return None
 
 
@@ -43,8 +47,6 @@ class OnTorchThreads:
         library = openmp()
         if library is None:
             raise RuntimeError("torch has no GNU OpenMP here")
-        for name in ("omp_get_thread_num", "omp_get_num_threads"):
-            binding.add_symbol(f"barkery_{name}", ctypes.cast(library[name], ctypes.c_void_p).value)
         self.start = library.GOMP_parallel
         self.part = machine_code(part)
 

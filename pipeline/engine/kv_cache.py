@@ -3,7 +3,6 @@
 import math
 import mmap
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ class KVCache:
         self.slots = slots
         self.positions = positions
         self._shape = (slots, n_head, positions, head_width)
-        self._kind: dict[str, Any] = {"dtype": dtype, "device": device}
+        self._dtype, self._device = dtype, device
         self.k, self.v = ([self._new() for _ in range(n_layer)] for _ in range(2))
         self._rows = torch.arange(slots, device=device)
         self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
@@ -42,23 +41,22 @@ class KVCache:
         """On a CPU straight from the system: what was never touched costs nothing, and what is let go goes back, which
         the C library's memory does not (model/memory.py). Only what was written is ever read there; elsewhere masked
         positions are multiplied by zero and must be finite."""
-        dtype, device = self._kind["dtype"], self._kind["device"]
-        if device.type != "cpu":
-            return torch.zeros(self._shape, dtype=dtype, device=device)
-        num_bytes = math.prod(self._shape) * dtype.itemsize
+        if self._device.type != "cpu":
+            return torch.zeros(self._shape, dtype=self._dtype, device=self._device)
+        num_bytes = math.prod(self._shape) * self._dtype.itemsize
         pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        return torch.frombuffer(pages, dtype=dtype).view(self._shape)
+        return torch.frombuffer(pages, dtype=self._dtype).view(self._shape)
 
     def release(self) -> None:
         """No slot is busy: give memory back, so that stages that take turns in one process don't hold it twice."""
-        if self._kind["device"].type == "cpu":
+        if self._device.type == "cpu":
             for held in (self.k, self.v):
                 held[:] = [self._new() for _ in held]
 
     @property
     def itemsize(self) -> int:
         """Bytes of one number."""
-        return self.k[0].itemsize
+        return self._dtype.itemsize
 
     @property
     def bytes_per_slot(self) -> int:

@@ -8,28 +8,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.compiled.loops import compiled, float32_at, int8_at, int32_at
+from pipeline.compiled.loops import BUT_SIGN, bits_of, compiled, float32_at, float_of, int8_at, int32_at
 from pipeline.compiled.threads import OnTorchThreads, share
 
 LARGEST = np.float32(127.0)
 SMALLEST = np.float32(1e-12).view(np.int32)  # as bits: a row of zeros is divided by it
-SIGN_OFF = np.int32(0x7FFFFFFF)
 
 
 @compiled
-def quantize_rows(x, bits, rows, size, first, stop):  # type: ignore[no-untyped-def]  # numba infers them
-    """x (M, K) float32, `bits` the same memory as int32; rows (M, K) int8, size (M,) float32: x ≈ rows * size.
+def quantize_rows(x, rows, size, first, stop):  # type: ignore[no-untyped-def]  # numba infers them
+    """x (M, K) float32; rows (M, K) int8, size (M,) float32: x ≈ rows * size.
 
     What is not finite makes its row's size so: of two floats without a sign the larger one has the larger bits, and
     infinity and NaN the largest.
     """
-    found = np.empty(1, np.int32)
     for m in range(first, stop):
         largest = SMALLEST
         for k in range(x.shape[1]):
-            largest = max(largest, bits[m, k] & SIGN_OFF)
-        found[0] = largest
-        size[m] = found.view(np.float32)[0] / LARGEST
+            largest = max(largest, bits_of(x[m, k]) & BUT_SIGN)
+        size[m] = float_of(largest) / LARGEST
         up = np.float32(1.0) / size[m]
         for k in range(x.shape[1]):
             rows[m, k] = np.int8(np.int32(np.rint(x[m, k] * up)))
@@ -46,10 +43,10 @@ def scale_rows(sums, size, scale, y, first, stop):  # type: ignore[no-untyped-de
 def quantize_part(told):  # type: ignore[no-untyped-def]
     """One thread's rows. `told`: where x, rows and size lie, then M, K."""
     M, K = told[3], told[4]
-    x, bits = numba.carray(float32_at(told[0]), (M, K)), numba.carray(int32_at(told[0]), (M, K))
+    x = numba.carray(float32_at(told[0]), (M, K))
     rows, size = numba.carray(int8_at(told[1]), (M, K)), numba.carray(float32_at(told[2]), (M,))
     first, stop = share(M)
-    quantize_rows(x, bits, rows, size, first, stop)
+    quantize_rows(x, rows, size, first, stop)
 
 
 def scale_part(told):  # type: ignore[no-untyped-def]

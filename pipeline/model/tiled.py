@@ -47,9 +47,9 @@ def attend_part(told):  # type: ignore[no-untyped-def]
     to head and from row to row of q and v."""
     q, k, v, out, H, N, T, D, causal = told[0], told[1], told[2], told[3], told[4], told[5], told[6], told[7], told[8]
     q_head, q_row, v_head, v_row = told[9], told[10], told[11], told[12]
-    width = (T + COLUMNS - 1) // COLUMNS * COLUMNS
+    width, mixed_width = T + -T % COLUMNS, D + -D % COLUMNS
     query, scores = np.zeros((ROWS, D), np.float32), np.zeros((ROWS, width), np.float32)
-    mixed, totals = np.empty((ROWS, (D + COLUMNS - 1) // COLUMNS * COLUMNS), np.float32), np.empty(ROWS, np.float32)
+    mixed, totals = np.empty((ROWS, mixed_width), np.float32), np.empty(ROWS, np.float32)
     blocks = (N + ROWS - 1) // ROWS
     for item in range(thread_number(), H * blocks, num_threads()):  # long and short causal ones to every thread
         h, first = item // blocks, item % blocks * ROWS

@@ -42,11 +42,11 @@ def test_scores_of_any_size() -> None:
     torch.testing.assert_close(tiled(0 * q, k, v, True), plain(0 * q, k, v, True))
 
 
-def test_a_row_cannot_feel_its_neighbours_nor_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_cannot_feel_its_neighbours_nor_the_threads() -> None:
     q, k, v = queries(1, 3, 100, 100, 64)
     before, threads = tiled(q, k, v, True), torch.get_num_threads()
     k[:, :, 60:], v[:, :, 60:], q[:, :, 60:] = 100.0, 100.0, -7.0
-    torch.set_num_threads(3 - min(threads, 2))
+    torch.set_num_threads(1 if threads > 1 else 2)
     try:
         after = tiled(q, k, v, True)
     finally:
@@ -66,10 +66,11 @@ def test_what_is_not_a_number_is_told(which: int) -> None:
 @pytest.mark.parametrize("spread", [0.1, 1.0, 30.0])
 def test_exponentials(spread: float) -> None:
     scores = np.random.default_rng(0).normal(size=333).astype(np.float32) * np.float32(spread)
-    exact = np.exp(scores.astype(np.float64) - scores.max())
+    exact = np.exp(scores[:300].astype(np.float64) - scores[:300].max())
     ours = scores.copy()
-    total = exponentials(ours, 300 + 33)
-    np.testing.assert_allclose(ours, exact, rtol=1e-5, atol=1e-30)
+    total = exponentials(ours, 300)
+    np.testing.assert_allclose(ours[:300], exact, rtol=1e-5, atol=1e-30)
+    assert np.array_equal(ours[300:], scores[300:])
     assert total == pytest.approx(exact.sum(), rel=1e-6)
 
 
