@@ -201,9 +201,11 @@ def set_key(values: dict[str, Any], change: str) -> None:
         raise ConfigError(f"--set {redact(shown)}: must be KEY=VALUE, such as sampling.semantic_temperature=0.6")
     *parents, last = path.strip().split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
+        group = values.get(parent, {})
+        if not isinstance(group, dict):
             raise ConfigError(f"--set {path}: {parent} is not a group of keys")
+        values[parent] = dict(group)  # its own: by YAML's anchors several groups may be one
+        values = values[parent]
     values[last] = from_yaml(value, f"--set {path}")
 
 

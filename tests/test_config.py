@@ -43,6 +43,16 @@ def test_mistakes_are_named(tmp_path: Path, text: str, says: str) -> None:
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
+def test_set_changes_one_of_the_groups_that_an_anchor_made_one(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "model: m\nmanifest: a\noutput: b\npools:\n  semantic: &pool { quantize: int8 }\n  coarse: *pool\n  fine: *pool\n"
+    )
+    pools = load_config(config, ["pools.coarse.quantize=null", "pools.coarse.slots=4"]).pools
+    assert [pool.quantize for pool in (pools.semantic, pools.coarse, pools.fine)] == ["int8", None, "int8"]
+    assert (pools.coarse.slots, pools.fine.slots) == (4, None)
+
+
 def test_set_and_overrides_win(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(GOOD)
