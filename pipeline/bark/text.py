@@ -90,7 +90,8 @@ class TextEncoder:
         if not text:
             raise RowError("empty_text", "the text has nothing to speak")
         limits = limits or SegmentLimits()
-        limits = replace(limits, max_tokens=limits.max_tokens or self.max_segment_tokens)
+        if limits.max_tokens is None:
+            limits = replace(limits, max_tokens=self.max_segment_tokens)
         if self._fits(text, limits):
             return [text]
         sentences = sentencex.segment((language or "en").split("-")[0].lower(), text)

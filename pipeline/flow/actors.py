@@ -4,6 +4,7 @@ A call is one shard: {shard} into the semantic pool, then schema.EDGE from pool 
 """
 
 import asyncio
+import gc
 import math
 import time
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from pipeline.shards.storage import Store
 from pipeline.shards.writer import write_shard
 
 REPORT_EVERY_S = 1.0
+GARBAGE_AFTER = 10_000  # new objects; with Python's 700 the search for cycles is a tenth of a row's cost
 Made = tuple[Segment, Any]  # a segment, and its Clip where the stage is the last one
 
 
@@ -59,6 +61,7 @@ class PoolActor:
         return output
 
     def __init__(self, setup: Setup):
+        gc.set_threshold(GARBAGE_AFTER)
         self.setup = setup
         self.store = Store(setup.config.output, setup.config.storage_options)
         sign_in((setup.config.output, setup.config.manifest), setup.config.storage_options)
@@ -66,7 +69,7 @@ class PoolActor:
         self.worker = Worker(self.make_stage(), self.keep)
         here = ray.get_runtime_context()
         self.isolation = Isolation(self.stage_name, setup.board, here.get_node_id())
-        self.rows_done = 0
+        self.rows_done = self.shards_here = 0
         self._last_report = 0.0
         self._name = here.get_actor_id()
 
@@ -91,12 +94,14 @@ class PoolActor:
     async def __call__(self, batch: pa.Table) -> pa.Table:
         (shard,) = batch["shard"].to_pylist()
         reports = asyncio.create_task(self._report_on())
+        self.shards_here += 1
         try:
             made = await self.isolation.serve(shard, await self.rows_of(batch), self.several, self.crashed)
-            self.report(now=True)
             return await self.finish(shard, made)
         finally:
             reports.cancel()
+            self.shards_here -= 1
+            self.report(now=not self.shards_here)  # it may be the last word
 
     async def _report_on(self) -> None:
         """While a shard is here: one row of it may take hours, and who waits must see that it moves."""

@@ -28,14 +28,15 @@ class Unended:
     def __init__(self) -> None:
         self.nodes: defaultdict[Work, list[str]] = defaultdict(list)
 
-    def begin(self, work: Work, node: str) -> None:
-        self.nodes[work].append(node)
+    def begin(self, work: Work, node: str, at_most: int | None = None) -> int:
+        """How often it has ended badly; below `at_most` it is noted as begun once more."""
+        ended = len(self.nodes.get(work, []))
+        if at_most is None or ended < at_most:
+            self.nodes[work].append(node)
+        return ended
 
     def end(self, work: Work) -> None:
         self.nodes.pop(work, None)
-
-    def count(self, work: Work) -> int:
-        return len(self.nodes.get(work, []))
 
     def forgive(self, alive: Set[str]) -> None:
         """Forget what was begun on other nodes."""
@@ -86,22 +87,22 @@ class Isolation:
         """`several` of all rows of a shard; where the shard is suspected, of one after the other, and `failed` of a
         row that is to blame."""
         work = (self.stage, shard, WHOLE)
-        suspected = await self.board.count.remote(work) >= SUSPECT_AFTER
-        async with self.gate.enter(alone=suspected):
-            await self.board.begin.remote(work, self.node)
-            if suspected:
-                made = [each for row in rows for each in await self._single(shard, row, rows[row], several, failed)]
-            else:
+        async with self.gate.enter(alone=False):
+            if await self.board.begin.remote(work, self.node, SUSPECT_AFTER) < SUSPECT_AFTER:
                 made = await several(rows)
+                self.board.end.remote(work)
+                return made
+        async with self.gate.enter(alone=True):
+            await self.board.begin.remote(work, self.node)
+            made = [each for row in rows for each in await self._single(shard, row, rows[row], several, failed)]
             self.board.end.remote(work)
-        return made
+            return made
 
     async def _single(self, shard: int, row: int, given: Any, several: Several, failed: Failed) -> list[Any]:
         work = (self.stage, shard, row)
-        if (count := await self.board.count.remote(work)) >= FAIL_AFTER:
-            message = f"the process of the {self.stage} stage ended {count} times with only this row in it; see its log"
+        if (ended := await self.board.begin.remote(work, self.node, FAIL_AFTER)) >= FAIL_AFTER:
+            message = f"the process of the {self.stage} stage ended {ended} times with only this row in it; see its log"
             return failed(row, given, RowError("crash", message))
-        await self.board.begin.remote(work, self.node)
         made = await several({row: given})
         self.board.end.remote(work)
         return made

@@ -29,10 +29,10 @@ class Board(Unended):
         super().__init__()
         self.said: dict[str, dict[str, Counts]] = {stage: {} for stage in STAGES}
 
-    def count(self, work: Work) -> int:
+    def begin(self, work: Work, node: str, at_most: int | None = None) -> int:
         if work in self.nodes:
             self.forgive({node["NodeID"] for node in ray.nodes() if node["Alive"]})
-        return super().count(work)
+        return super().begin(work, node, at_most)
 
     def report(self, stage: str, actor: str, counts: Counts) -> None:
         self.said[stage][actor] = counts

@@ -1,6 +1,7 @@
 """Between rows, segments and the edges' columns: what an actor does around its stage. Knows no Ray."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ CODEBOOKS = {"semantic": 1, "coarse": 2, "fine": 8}  # rows of `codes` after eac
 
 Segment = dict[str, Any]  # one schema.SEGMENT
 
+sampling_of = lru_cache(1024)(Sampling)  # most rows share theirs, and to check its values costs more than all else here
+
 
 def row_seed(row: Mapping[str, Any], config: RunConfig) -> int:
     """The row's own seed, else one from the run's seed and its id: the same in any order and on any cluster."""
@@ -39,7 +42,7 @@ def row_sampling(row: Mapping[str, Any], config: RunConfig) -> Sampling:
     """The run's sampling with the row's own columns over it."""
     own = {name: row[name] for name in SAMPLING_COLUMNS if row.get(name) is not None}
     try:
-        return Sampling(**(config.sampling.as_dict() | own))
+        return sampling_of(**(config.sampling.as_dict() | own))
     except ConfigError as error:
         raise RowError("bad_setting", str(error)) from error
 
@@ -62,7 +65,7 @@ def segments_of(
 def utterance_of(segment: Segment, folder: Path, text_ids: np.ndarray | None = None) -> Utterance:
     """What a stage needs; raises RowError for a voice that can't be used."""
     voice = load_voice(segment["voice"], folder) if segment["voice"] else None
-    return Utterance(segment["seed"], Sampling(**segment["sampling"]), voice, text_ids)
+    return Utterance(segment["seed"], sampling_of(**segment["sampling"]), voice, text_ids)
 
 
 def fail(segment: Segment, stage: str, error: RowError) -> Segment:

@@ -107,14 +107,14 @@ def test_rounds_that_find_a_culprit_are_not_idle(
     finds_it: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Three rows of one shard that raise: ten rounds without a commit, four for the first and three for each other."""
-    board, ended = Board.remote(), []
+    board, ended, here = Board.remote(), [], ray.get_runtime_context().get_node_id()
 
     def run_round(shards: list[int], setup: Any, tally: Any) -> Exception | None:
         ended.append(shards)
         row, round_of_row = divmod(len(ended) - 2, 3)
         if finds_it and round_of_row == 2:
             for _ in range(FAIL_AFTER):
-                board.begin.remote(("semantic", 0, row), "a node")
+                board.begin.remote(("semantic", 0, row), here)
         if len(ended) == 11:
             store.create("_commits/part-00000.json", b"{}")
             return None
@@ -133,12 +133,11 @@ def test_rounds_that_find_a_culprit_are_not_idle(
 
 def test_what_did_not_end_is_counted() -> None:
     unended, work = Unended(), ("fine", 3, -1)
-    unended.begin(work, "a node")
-    unended.begin(work, "a node")
+    assert [unended.begin(work, "a node") for _ in range(2)] == [0, 1]
     unended.begin(("fine", 3, 0), "a node")
-    assert unended.count(work) == 2
+    assert [unended.begin(work, "a node", at_most=2) for _ in range(2)] == [2, 2]  # asked, but not begun
     unended.end(work)
-    assert (unended.count(work), unended.count(("fine", 3, 0))) == (0, 1)
+    assert (unended.begin(work, "a node", at_most=2), unended.begin(("fine", 3, 0), "a node")) == (0, 1)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -146,4 +145,4 @@ def test_what_died_with_its_machine_is_not_held_against_a_row() -> None:
     board, work, here = Board.remote(), ("fine", 3, 0), ray.get_runtime_context().get_node_id()
     for node in ("a machine that has gone", here, "another one"):
         ray.get(board.begin.remote(work, node))
-    assert ray.get(board.count.remote(work)) == 1
+    assert ray.get(board.begin.remote(work, here, at_most=1)) == 1
