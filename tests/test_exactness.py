@@ -11,6 +11,7 @@ import torch
 from pipeline import Bark, HistoryPrompt, Result, Sampling
 from pipeline.bark import coarse as coarse_stage
 from pipeline.bark.build import BUILDERS, Placement
+from pipeline.bark.decode import DecodeStage
 from pipeline.bark.fine import FineStage
 from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import load_voice
@@ -202,3 +203,18 @@ def test_fine_windows_in_a_batch_are_as_alone(bark: Bark, tiny: Path) -> None:
     for one, other in zip(alone, run(batched, utterances, coarse), strict=True):
         assert np.array_equal(one, other)
     assert batched.stats.busy < batched.stats.capacity  # the last pass was filled up
+
+
+def test_clips_in_a_batch_are_as_alone(bark: Bark, tiny: Path) -> None:
+    """The way of a GPU, on a CPU: to the last bit in passes of one shape, nearly where a pass is not padded."""
+    batched = DecodeStage(Checkpoint(tiny).codec(), torch.device("cpu"))
+    batched.batch = 4
+    rng = np.random.default_rng(3)
+    codes = [rng.integers(0, 1024, (8, frames)) for frames in (40, 6, 7, 75, 1, 76, 40, 6, 20, 33, 150)]
+    utterances = [Utterance(0, Sampling())] * len(codes)
+    together, unpadded = run(batched, utterances, codes), run(bark.stages["decode"], utterances, codes)
+    assert (batched.stats.busy, batched.stats.capacity) == (11, 20)  # of 1, 6, 75 (twice) and 150 frames
+    for i, samples in enumerate(together):
+        (alone,) = run(batched, utterances[:1], codes[i : i + 1])
+        assert np.array_equal(samples, alone)
+        np.testing.assert_allclose(samples, unpadded[i], atol=1e-5)

@@ -1,4 +1,4 @@
-"""Eight codebooks to samples, one utterance at a time.
+"""Eight codebooks to samples.
 
 Source: suno-ai/bark `generation.py`, `codec_decode`.
 """
@@ -8,36 +8,63 @@ from collections import deque
 import numpy as np
 import torch
 
+from pipeline import spec
 from pipeline.bark.stage import Done, Stats, Utterance
 from pipeline.errors import RowError
 from pipeline.model.codec import Codec
 
+BATCH = {"cpu": 1, "cuda": 8}  # utterances of one pass. On a CPU a batch is slower per second of audio
+PADDED_TO = spec.COARSE_RATE_HZ  # frames, in a batch: a pass holds utterances that are equally long in whole seconds
+Job = tuple[np.ndarray, Done]
+
 
 class DecodeStage:
-    """EnCodec's decoder, always in float32; `step` is one utterance."""
+    """EnCodec's decoder, always in float32; `step` is one pass over a few utterances.
+
+    In a batch a pass is always the same number of utterances, filled up with repetitions and padded on the right to one
+    length, which follows from each one's own: a row's arithmetic can't depend on its neighbours. An utterance has
+    15 s at most, so memory is bounded, too.
+    """
 
     def __init__(self, codec: Codec, device: torch.device):
         self.codec = codec.to(device)
         self.device = device
-        self.jobs: deque[tuple[np.ndarray, Done]] = deque()
-        self.frames = 0
-        self.calls = 0
+        self.batch = BATCH[device.type]
+        self.jobs: dict[int, deque[Job]] = {}  # by padded length; the one that has waited longest comes first
+        self.frames = self.utterances = self.passes = 0
 
     def submit(self, utterance: Utterance, x: np.ndarray, done: Done) -> None:
         """x (8, F) codes; `done` gets (N,) float32 samples, N = 320 F, not clipped."""
-        self.jobs.append((x, done))
+        self.jobs.setdefault(self._padded(x.shape[1]), deque()).append((x, done))
 
     def step(self) -> bool:
         if not self.jobs:
             return False
-        codes, done = self.jobs.popleft()
-        self.frames += codes.shape[1]
-        self.calls += 1
-        samples = self.codec.decode(torch.from_numpy(codes.astype(np.int64)).to(self.device)).cpu().numpy()
-        ok = bool(np.isfinite(samples).all())
-        done(samples if ok else RowError("not_finite", "the codec's output is not finite"))
+        length = next(iter(self.jobs))
+        waiting = self.jobs.pop(length)
+        jobs = [waiting.popleft() for _ in range(min(self.batch, len(waiting)))]
+        if waiting:
+            self.jobs[length] = waiting  # behind the other lengths
+        for (codes, done), samples in zip(jobs, self._decode([codes for codes, _ in jobs], length), strict=True):
+            mine = samples[: codes.shape[1] * spec.SAMPLES_PER_FRAME]
+            ok = bool(np.isfinite(mine).all())
+            done(mine if ok else RowError("not_finite", "the codec's output is not finite"))
         return bool(self.jobs)
+
+    def _padded(self, num_frames: int) -> int:
+        if self.batch == 1 or num_frames < self.codec.least_padded:
+            return num_frames
+        return -(-num_frames // PADDED_TO) * PADDED_TO
+
+    def _decode(self, codes: list[np.ndarray], length: int) -> np.ndarray:
+        """codes (8, F) each, F up to `length` -> samples (len(codes), 320 * length) float32."""
+        filled = codes + codes[-1:] * (self.batch - len(codes))
+        padded = np.stack([np.pad(each, ((0, 0), (0, length - each.shape[1]))) for each in filled]).astype(np.int64)
+        self.frames += sum(each.shape[1] for each in codes)
+        self.utterances += len(codes)
+        self.passes += 1
+        return self.codec.decode(torch.from_numpy(padded).to(self.device))[: len(codes)].cpu().numpy()
 
     @property
     def stats(self) -> Stats:
-        return Stats(self.frames, self.calls, self.calls)
+        return Stats(self.frames, self.utterances, self.passes * self.batch)

@@ -82,9 +82,12 @@ class Codec(nn.Module):
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
-        """codes (Q, F) int64 -> samples (N,) float32, N = 320 F; not clipped.
+        """codes (B, Q, F) int64 -> samples (B, N) float32, N = 320 F; not clipped."""
+        latent = self.quantizer.decode(codes.transpose(0, 1))  # (B, dimension, F)
+        return self.decoder(latent)[:, 0].float()
 
-        One utterance at a time: on a CPU that is faster per second of audio than a batch.
-        """
-        latent = self.quantizer.decode(codes[:, None])  # (1, dimension, F)
-        return self.decoder(latent)[0, 0].float()
+    @property
+    def least_padded(self) -> int:
+        """Frames from which on padding on the right changes nothing: the decoder is causal, but mirrors its first frames,
+        as many as its widest kernel sees, and what is shorter would be mirrored with its padding."""
+        return self.config.kernel_size
