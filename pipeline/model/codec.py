@@ -88,6 +88,6 @@ class Codec(nn.Module):
 
     @property
     def least_padded(self) -> int:
-        """Frames from which on padding on the right changes nothing: the decoder is causal, but mirrors its first frames,
-        as many as its widest kernel sees, and what is shorter would be mirrored with its padding."""
+        """Frames from which on padding on the right changes nothing: the decoder is causal, but mirrors its first
+        frames, as many as its widest kernel sees, and what is shorter would be mirrored with its padding."""
         return self.config.kernel_size
