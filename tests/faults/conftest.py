@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -116,10 +116,14 @@ def commits_at_least(store: Store, count: int) -> Callable[[], bool]:
     return lambda: len(committed_shards(store)) >= count
 
 
-def wait_for(what: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 120) -> None:
-    """Until it is so; fails if the process that should bring it about ends before."""
+T = TypeVar("T")
+
+
+def wait_for(what: Callable[[], T], process: subprocess.Popen[str] | None = None, seconds: float = 120) -> T:
+    """Until it is so, and what it is then; fails if the process that should bring it about ends before."""
     give_up = time.monotonic() + seconds
-    while not what():
+    while not (found := what()):
         assert process is None or process.poll() is None, process.communicate()[1]
         assert time.monotonic() < give_up, "it did not come"
         time.sleep(0.1)
+    return found

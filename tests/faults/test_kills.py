@@ -60,11 +60,12 @@ def output(tmp_path: Path) -> Iterator[Store]:
 def test_actors_killed_again_and_again(
     stage: str, job: Job, head: Head, output: Store, undisturbed: dict[str, bytes], load_s: float
 ) -> None:
+    others = {actor.pid for actor in actors(head.node, stage)}  # of the job before, on their way out
     process, killed = job.start(output.url, head), set[int]()
     for commits, loads in KILLED_AT[stage]:
         wait_for(commits_at_least(output, commits), process)
-        wait_for(lambda: fresh(actors(head.node, stage), killed, loads * load_s), process)  # noqa: B023
-        for actor in fresh(actors(head.node, stage), killed, loads * load_s):
+        found = wait_for(lambda: fresh(actors(head.node, stage), others | killed, loads * load_s), process)  # noqa: B023
+        for actor in found:
             actor.kill()
             killed.add(actor.pid)
         assert_only_whole_objects(output)
