@@ -90,7 +90,7 @@ class TextEncoder:
         if not text:
             raise RowError("empty_text", "the text has nothing to speak")
         limits = limits or SegmentLimits()
-        if limits.max_tokens is None:
+        if not limits.max_tokens:
             limits = replace(limits, max_tokens=self.max_segment_tokens)
         if self._fits(text, limits):
             return [text]

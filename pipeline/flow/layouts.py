@@ -12,22 +12,50 @@ from pathlib import Path
 import torch
 
 from pipeline.bark.build import Measure, measured
+from pipeline.errors import ConfigError, one_line
+from pipeline.model.attend import ATTEND
 from pipeline.model.fastest import Layout
+from pipeline.model.products import PRODUCTS
 from pipeline.shards.storage import Store
+
+FOLDER = "_plan/layouts"
 
 
 def agreed(store: Store) -> Measure:
     """A measurement that is made once for each kind of processor in a run; who first writes it decides it."""
 
     def measure(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> Layout:
-        name = f"_plan/layouts/{kind(slots, width, quantize or str(dtype))}.json"
+        name = f"{FOLDER}/{kind(slots, width, quantize or str(dtype))}.json"
         if not store.exists(name):
             layout = measured(slots, width, dtype, quantize)
             if store.create(name, json.dumps(asdict(layout)).encode()):
                 return layout
-        return Layout(**json.loads(store.get(name)))
+        return read(store, name)
 
     return measure
+
+
+def check(store: Store) -> None:
+    """
+    Raises:
+        ConfigError: a layout that this run has agreed on can't be used.
+    """
+    for name in store.names(FOLDER):
+        read(store, f"{FOLDER}/{name}")
+
+
+def read(store: Store, name: str) -> Layout:
+    """Raises ConfigError."""
+    try:
+        layout = Layout(**json.loads(store.get(name)))
+        if not (layout.few in PRODUCTS and layout.many in PRODUCTS and layout.attend in ATTEND):
+            raise ValueError(f"{layout} is not known")
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{store.path(name)}: damaged, or of another version: {one_line(error)}; use a new output folder, or "
+            "delete it: what is still missing may then differ in low bits from what is there"
+        ) from error
+    return layout
 
 
 def kind(slots: int, width: int, numbers: str) -> str:

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, IncompleteError, StorageError
-from pipeline.flow import preflight
+from pipeline.flow import layouts, preflight
 from pipeline.flow.actors import Setup
 from pipeline.flow.planning import Model, absolute, plan_manifest, plan_retry, settings_of_retry
 from pipeline.flow.pools import receipts
@@ -103,6 +103,7 @@ def work(config: RunConfig, store: Store, model: Model, plan: Plan, address: str
     if not missing:
         print("every shard is committed already: nothing to do", file=sys.stderr)
         return
+    layouts.check(store)
     connect(address)
     if not config.cluster_can_grow:
         preflight.check(config, preflight.alive_nodes(ray.nodes()))

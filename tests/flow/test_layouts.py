@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.bark.build import place
+from pipeline.errors import ConfigError
 from pipeline.flow import layouts
 from pipeline.model.fastest import INT8, Layout
 from pipeline.model.products import available
@@ -42,3 +43,25 @@ def test_a_quantized_pool_does_not_decide_for_the_others(tmp_path: Path, monkeyp
     for quantize, expected in (("int8", INT8), (None, FIRST), ("int8", INT8)):
         layout = place(quantize=quantize, measure=layouts.agreed(store), **ASKED).layout  # type: ignore[arg-type]
         assert layout == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "Expecting value"),
+        (b"null", "must be a mapping"),
+        (b'{"few": ["plain"]}', "unhashable"),
+        (b'{"other": "plain"}', "unexpected keyword argument 'other'"),
+        (
+            b'{"few": "int8", "many": "int8", "attend": "bfloat16"}',
+            "attend='bfloat16'.* is not known",
+        ),  # of 26 November
+    ],
+)
+def test_a_layout_that_cannot_be_used_is_refused_before_anything_starts(
+    content: bytes, said: str, tmp_path: Path
+) -> None:
+    store = Store(str(tmp_path))
+    store.put("_plan/layouts/cpu.json", content)
+    with pytest.raises(ConfigError, match=rf"layouts/cpu\.json: damaged, or of another version: .*{said}.*; use a new"):
+        layouts.check(store)
