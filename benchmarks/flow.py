@@ -18,7 +18,7 @@ import torch
 from benchmarks.peers import TEXT, small_checkpoint
 from pipeline import Bark, Sampling
 from pipeline.config import STAGES, parse
-from pipeline.flow.run import run
+from pipeline.flow.driver import run
 from pipeline.spec import SEMANTIC_RATE_HZ
 
 

@@ -26,9 +26,9 @@ import torch
 from pipeline import Bark, Sampling
 from pipeline.bark.voice import load_voice
 from pipeline.bench.bench import SMALL
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.export import save_suno
-from pipeline.model.noise import make_noise_model
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.export import save_suno
+from pipeline.checkpoints.random import make_noise_model
 from pipeline.spec import SEMANTIC_RATE_HZ
 from tests.oracles import as_suno, load_suno
 

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from pipeline import spec
 from pipeline.bark.semantic import SemanticTokens
 from pipeline.bark.stage import Done, Stats, Utterance
+from pipeline.checkpoints.random import make_noise_model
 from pipeline.config import parse
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
-from pipeline.flow.run import run
-from pipeline.model.noise import make_noise_model
+from pipeline.flow.driver import run
 
 FRAMES = 15  # 0.2 s of audio for each row: FLAC is arithmetic, too
 OUTPUTS: dict[str, Any] = {

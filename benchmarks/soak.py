@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 from benchmarks.rows import OUTPUTS, Memory, stubbed
 from pipeline import spec
 from pipeline.bark.voice import HistoryPrompt
+from pipeline.checkpoints.random import make_noise_model
 from pipeline.config import parse
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
+from pipeline.flow.driver import run
 from pipeline.flow.planning import Model, plan_manifest
-from pipeline.flow.run import run
-from pipeline.model.noise import make_noise_model
-from pipeline.shards.storage import Store
+from pipeline.storage.store import Store
 
 PASS_S = 10  # of speech in one Bark pass
 SENTENCE = "This is a sentence of a usual length, as books have them by the thousand, and it goes on to here. "

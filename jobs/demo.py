@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 
 OUTPUT = Path("out/demo")
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from pipeline.shards.reader import rows
-from pipeline.shards.storage import Store
+from pipeline.storage.store import Store
 
 
 def main(output: str, folder: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pipeline import Bark
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.export import save_suno
-from pipeline.model.noise import NoiseModel, character_tokenizer, make_noise_model
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.export import save_suno
+from pipeline.checkpoints.random import NoiseModel, character_tokenizer, make_noise_model
 
 torch.set_num_threads(1)  # two tiny layers: a second thread only waits
 

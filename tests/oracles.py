@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.bark.voice import HistoryPrompt
+from pipeline.checkpoints.formats import SunoLayout
 from pipeline.model.codec import import_encodec
-from pipeline.model.layouts import SunoLayout
 
 import_encodec()  # stands in for torchaudio before the oracles import encodec
 sys.modules["torchaudio"] = None  # type: ignore[assignment]  # transformers must not try one that can't load

@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from pipeline import Bark
 from pipeline.bark.text import SegmentLimits
 from pipeline.bark.voice import HistoryPrompt, load_voice, read_npz
+from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config import load_config, parse
 from pipeline.errors import ConfigError, RowError
 from pipeline.flow.segments import segments_of
-from pipeline.manifest import Manifest
-from pipeline.model.checkpoint import Checkpoint
+from pipeline.manifest.manifest import Manifest
 
 CASES = settings(  # the same in each run of the suite; CASES=600 looks for new ones
     max_examples=int(os.environ.get("CASES", "60")),

@@ -8,8 +8,8 @@ import torch
 
 from pipeline import Bark, Sampling
 from pipeline.bark.semantic import SemanticStage
+from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.engine.step import GraphStep
-from pipeline.model.checkpoint import Checkpoint
 
 pytestmark = [
     pytest.mark.requires_cuda,

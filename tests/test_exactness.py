@@ -15,10 +15,10 @@ from pipeline.bark.decode import DecodeStage
 from pipeline.bark.fine import FineStage
 from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import load_voice
+from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.engine.engine import Answer, Program, Request
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.fastest import INT8, Layout
-from pipeline.model.products import available
+from pipeline.kernels.autotune import INT8, Layout
+from pipeline.kernels.matmul_backends import available
 
 Row = tuple[str, str | None, int, Sampling]
 

@@ -6,13 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.config import parse
 from pipeline.errors import ConfigError, StorageError
-from pipeline.flow import run
+from pipeline.flow import driver as run
 from pipeline.flow.planning import Model, saved, tokenizer_hash
-from pipeline.shards import storage
-from pipeline.shards.storage import Store
+from pipeline.storage import store as storage
+from pipeline.storage.store import Store
 
 NOBODY = "me:SEKRET9@127.0.0.1:9"  # no server listens there
 

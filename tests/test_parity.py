@@ -13,9 +13,9 @@ from pipeline import Bark, Sampling
 from pipeline.bark.build import BUILDERS, Placement
 from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import HistoryPrompt, load_voice
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.fastest import PLAIN, Layout
-from pipeline.model.layouts import SunoLayout
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.formats import SunoLayout
+from pipeline.kernels.autotune import PLAIN, Layout
 from tests.oracles import as_suno, load_suno
 
 SHORT = "A short text [laughs], and it ends."
@@ -106,7 +106,7 @@ def test_other_coarse_windows_equal_suno(
 @pytest.mark.parametrize("filters", [{"top_k": 20}, {"top_p": 0.6}, {"top_k": 40, "top_p": 0.8}, {"temp": 1.3}])
 def test_filtered_probabilities_equal_suno(suno: ModuleType, bark: Bark, filters: dict, monkeypatch: Any) -> None:
     """Sampled tokens can't be compared by seed; the probabilities that Suno draws from can, step by step."""
-    from pipeline.engine import draw as ours
+    from pipeline.engine import sampling as ours
 
     seen: dict[str, list[torch.Tensor]] = {"suno": [], "ours": []}
     monkeypatch.setattr(torch, "multinomial", lambda p, num_samples: seen["suno"].append(p.clone()) or p.argmax()[None])

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import Bark, Result
 from pipeline.bark.voice import own_voices
-from pipeline.model.hub import BUILT_IN
+from pipeline.checkpoints.hub import BUILT_IN
 from training.recognise import errors, hear, words
 
 HELD_OUT = (Path(__file__).parent.parent / "training" / "heldout.txt").read_text().splitlines()

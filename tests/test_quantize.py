@@ -9,10 +9,10 @@ import torch
 from pipeline import Bark, Sampling
 from pipeline.bark.build import Placement, place
 from pipeline.bench.agreement import agreement
+from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.errors import ConfigError
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.fastest import INT8, PLAIN, Layout
-from pipeline.model.products import available
+from pipeline.kernels.autotune import INT8, PLAIN, Layout
+from pipeline.kernels.matmul_backends import available
 
 CPU = torch.device("cpu")
 QUICK = Layout("int8", "onednn_int8", "tiled")

@@ -17,9 +17,9 @@ from codebooks import Codebooks
 from corpus import COARSE_INFER, COARSE_PAD, COARSE_VOCABULARY, SEMANTIC, TEXT_OFFSET, Corpus
 from safetensors.torch import save_file
 
+from pipeline.checkpoints.formats import HF_PREFIX, hf_name
 from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPTConfig
-from pipeline.model.layouts import HF_PREFIX, hf_name
 
 STAGES = ("semantic", "coarse")
 BOOK = "codec_model.quantizer.layers.{}.codebook.embed"

@@ -17,7 +17,7 @@ from export import BOOK, STAGES, codec_name
 from safetensors.torch import load_file
 from train_gpt import WIDTH, build
 
-from pipeline.model.layouts import HF_PREFIX, hf_name
+from pipeline.checkpoints.formats import HF_PREFIX, hf_name
 
 
 def renumbered(model: dict, old: torch.Tensor, state: pathlib.Path) -> None:

@@ -13,12 +13,12 @@ from pipeline.bark.fine import FineStage
 from pipeline.bark.semantic import SemanticStage
 from pipeline.bark.stage import Stage, is_good_slots
 from pipeline.bark.text import TextEncoder
+from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.errors import ConfigError
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.fastest import INT8, PLAIN, Layout, measure_layout, require_int8
+from pipeline.kernels.autotune import INT8, PLAIN, Layout, measure_layout, require_int8
+from pipeline.kernels.memory import keep_freed_memory
 from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPT
-from pipeline.model.memory import keep_freed_memory
 
 M = TypeVar("M", GPT, FineGPT)
 

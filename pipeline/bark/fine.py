@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline import spec
 from pipeline.bark.stage import Done, Stats, Utterance
-from pipeline.engine.noise import Key, exponential, make_key
+from pipeline.engine.random import Key, exponential, make_key
 from pipeline.errors import RowError
 from pipeline.model.fine import FineGPT
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import spec
-from pipeline.bark.slots import engine_stats, make_engine
+from pipeline.bark.engine_factory import engine_stats, make_engine
 from pipeline.bark.stage import Done, Stats, Utterance
-from pipeline.engine.draw import Policy
 from pipeline.engine.engine import Program, Request
-from pipeline.engine.noise import make_key
+from pipeline.engine.random import make_key
+from pipeline.engine.sampling import Policy
 from pipeline.errors import RowError
 from pipeline.model.gpt import GPT
 

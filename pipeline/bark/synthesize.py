@@ -14,10 +14,10 @@ from pipeline.bark.semantic import SemanticTokens
 from pipeline.bark.stage import MAX_SEED, Sampling, Stage, Utterance, run
 from pipeline.bark.text import SegmentLimits
 from pipeline.bark.voice import HistoryPrompt, load_voice
-from pipeline.engine.noise import make_key
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.hub import resolve
+from pipeline.engine.random import make_key
 from pipeline.errors import ConfigError, RowError
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.hub import resolve
 
 Voice = str | Path | HistoryPrompt
 

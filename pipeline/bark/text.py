@@ -15,8 +15,8 @@ import sentencex
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 
 from pipeline import spec
+from pipeline.checkpoints import hub
 from pipeline.errors import CheckpointError, RowError
-from pipeline.model import hub
 
 DEFAULT_TOKENIZER = "bert-base-multilingual-cased"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")

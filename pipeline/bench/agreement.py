@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from pipeline.bark.build import Placement, ready
-from pipeline.bark.slots import make_engine
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.fastest import PLAIN
+from pipeline.bark.engine_factory import make_engine
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.kernels.autotune import PLAIN
 
 PROMPTS, POSITIONS = 16, 300
 

@@ -23,10 +23,10 @@ from pipeline.bench import work
 from pipeline.bench.agreement import agreement
 from pipeline.bench.ceiling import Ceiling, measure
 from pipeline.bench.work import Work
-from pipeline.model.checkpoint import Checkpoint
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.hub import resolve
+from pipeline.checkpoints.random import NoiseModel, make_noise_model
 from pipeline.model.codec import CodecConfig
-from pipeline.model.hub import resolve
-from pipeline.model.noise import NoiseModel, make_noise_model
 
 SMALL = NoiseModel(n_layer=12, n_head=12, n_embd=768, codec_config=CodecConfig())  # suno/bark-small's sizes
 TEXT_IDS = np.arange(40)  # any: only its length has a cost, and it has none

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.bench.work import Work
+from pipeline.kernels.linear import Linear
 from pipeline.model.gpt import GPT
-from pipeline.model.linear import Linear
 
 MANY_ROWS = 1000
 BUFFER_BYTES = 256 << 20  # larger than any cache

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.engine.draw import Policy, draw
 from pipeline.engine.kv_cache import KVCache
+from pipeline.engine.sampling import Policy, draw
 from pipeline.engine.step import Model, make_step
 from pipeline.errors import RowError
 

@@ -103,6 +103,6 @@ class KVCache:
 
 def cpu_attention() -> Callable[[Tensor, Tensor, Tensor, np.ndarray], Tensor]:
     """Imported here: numba takes 57 MiB and a moment, and the driver and half of the actors never attend."""
-    from pipeline.engine.attention import CPUAttention
+    from pipeline.kernels.decode_attention import CPUAttention
 
     return CPUAttention()

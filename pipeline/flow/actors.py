@@ -18,19 +18,19 @@ import torch
 from pipeline.bark.build import BUILDERS, load_text_encoder, place
 from pipeline.bark.fetch import sign_in
 from pipeline.bark.stage import Stage, Utterance
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.hub import resolve
 from pipeline.config import RunConfig
 from pipeline.errors import RowError
 from pipeline.flow.isolation import Isolation
-from pipeline.flow.layouts import agreed
+from pipeline.flow.kernel_agreement import agreed
 from pipeline.flow.segments import Segment, fail, outcome, pack, segments_of, unpack, utterance_of
 from pipeline.flow.worker import Worker
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.hub import resolve
 from pipeline.schema import EDGE, RECEIPT
 from pipeline.shards.audio import Clip
 from pipeline.shards.plan import Plan, read_shard
-from pipeline.shards.storage import Store
 from pipeline.shards.writer import write_shard
+from pipeline.storage.store import Store
 
 REPORT_EVERY_S = 1.0
 GARBAGE_AFTER = 10_000  # new objects; with Python's 700 the search for cycles is a tenth of a row's cost

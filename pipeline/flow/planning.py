@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 from pipeline import __version__
 from pipeline.bark.build import load_text_encoder
 from pipeline.bark.text import TOKENIZER_FILES, tokenizer_folder
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.checkpoints.hub import resolve
 from pipeline.config import RunConfig, parse, set_key
 from pipeline.errors import ConfigError, redact
-from pipeline.manifest import Manifest
-from pipeline.model.checkpoint import Checkpoint
-from pipeline.model.hub import resolve
+from pipeline.manifest.manifest import Manifest
 from pipeline.shards.card import card
 from pipeline.shards.plan import Plan, open_plans, part_name, planned_shards, refuse_changes, run_file, write_plan
 from pipeline.shards.reader import Standing
-from pipeline.shards.storage import Store
 from pipeline.shards.writer import Commit
+from pipeline.storage.store import Store
 
 ABOUT = {"barkery": __version__}
 NOT_FOR_RETRIES = ("manifest", "output", "limit", "rows_per_shard")  # a retry takes its rows from the output

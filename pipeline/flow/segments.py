@@ -13,7 +13,7 @@ from pipeline.bark.synthesize import join, segment_seed
 from pipeline.bark.text import SegmentLimits, TextEncoder
 from pipeline.bark.voice import load_voice
 from pipeline.config import RunConfig
-from pipeline.engine.noise import make_key
+from pipeline.engine.random import make_key
 from pipeline.errors import ConfigError, RowError
 from pipeline.schema import SAMPLING_COLUMNS
 from pipeline.shards.audio import Clip

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline import spec
-from pipeline.model.attend import ATTEND
-from pipeline.model.fastest import Layout
+from pipeline.kernels.attention_backends import ATTEND
+from pipeline.kernels.autotune import Layout
+from pipeline.kernels.linear import Table, lay_out
 from pipeline.model.gpt import Block, GPTConfig, LayerNorm
-from pipeline.model.linear import Table, lay_out
 
 
 class FineGPT(nn.Module):

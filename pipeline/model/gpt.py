@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.model.attend import ATTEND
-from pipeline.model.fastest import Layout
-from pipeline.model.linear import Linear, Table, lay_out
-from pipeline.model.products import PRODUCTS, Product, available
+from pipeline.kernels.attention_backends import ATTEND
+from pipeline.kernels.autotune import Layout
+from pipeline.kernels.linear import Linear, Table, lay_out
+from pipeline.kernels.matmul_backends import PRODUCTS, Product, available
 
 
 class Cache(Protocol):

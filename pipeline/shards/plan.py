@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from pipeline.errors import ConfigError, redact
-from pipeline.shards.storage import Store
+from pipeline.storage.store import Store
 
 SHARDS_PER_FILE = 100  # held in memory while they are written; each shard reads the whole footer
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.shards.plan import Plan, part_name
-from pipeline.shards.storage import Store
 from pipeline.shards.writer import Commit, read_commit
+from pipeline.storage.store import Store
 
 COMMIT = re.compile(r"part-(\d{5,})\.json")
 

@@ -15,9 +15,9 @@ import soundfile
 from pipeline.errors import ConfigError, one_line
 from pipeline.shards.plan import Plan, part_name, planned_shards, plans_of
 from pipeline.shards.reader import Standing, commits, committed_shards, standing
-from pipeline.shards.storage import Store
 from pipeline.shards.writer import Commit, read_commit
 from pipeline.spec import SAMPLE_RATE
+from pipeline.storage.store import Store
 
 AT_ONCE = 4  # parts in memory
 CLIP = ("audio", "num_samples", "sampling_rate")  # columns that are looked into

@@ -25,7 +25,7 @@ from pipeline.errors import ConfigError, RowError
 from pipeline.schema import FAILURE, output_schema
 from pipeline.shards.audio import encode
 from pipeline.shards.plan import part_name, problem
-from pipeline.shards.storage import Store
+from pipeline.storage.store import Store
 
 MAX_GROUP_ROWS, MAX_GROUP_BYTES = 1000, 2**30
 

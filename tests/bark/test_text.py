@@ -10,8 +10,8 @@ from tokenizers import BertWordPieceTokenizer
 
 from pipeline import SegmentLimits, spec
 from pipeline.bark.text import TextEncoder, normalize, spoken_chars
+from pipeline.checkpoints.random import character_tokenizer
 from pipeline.errors import CheckpointError, RowError
-from pipeline.model.noise import character_tokenizer
 
 ENCODER = TextEncoder(character_tokenizer(), spec.Vocabulary())
 LIMITS = SegmentLimits(max_tokens=60, max_chars=50)

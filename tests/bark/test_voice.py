@@ -21,9 +21,9 @@ from pipeline.bark import fetch
 from pipeline.bark import voice as voices
 from pipeline.bark.fetch import sign_in
 from pipeline.bark.voice import MAX_VOICE_BYTES, HistoryPrompt, load_voice, preset_names
+from pipeline.checkpoints.random import NoiseModel, make_noise_model
 from pipeline.errors import RowError
 from pipeline.model.codec import import_encodec
-from pipeline.model.noise import NoiseModel, make_noise_model
 from pipeline.spec import Vocabulary
 
 GOOD = {

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engine.draw import Policy
 from pipeline.engine.engine import Answer, Engine, Program, Request
 from pipeline.engine.kv_cache import KVCache
+from pipeline.engine.sampling import Policy
 from pipeline.errors import RowError
 
 V = 50

@@ -22,8 +22,8 @@ import yaml
 
 from pipeline.config import STAGES
 from pipeline.shards.reader import committed_shards, rows
-from pipeline.shards.storage import Store
 from pipeline.shards.verify import verify
+from pipeline.storage.store import Store
 from tests.ray_head import PROJECT, Head, ray_head
 
 NUM_ROWS, FAILING = 64, 5  # every FAILING-th row has no text

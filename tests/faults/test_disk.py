@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.shards.reader import committed_shards
-from pipeline.shards.storage import Store
+from pipeline.storage.store import Store
 from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged, commits_at_least, wait_for
 from tests.ray_head import Head
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.config import STAGES
 from pipeline.shards.reader import committed_shards
-from pipeline.shards.storage import Store
+from pipeline.storage.store import Store
 from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged, commits_at_least, wait_for
 from tests.ray_head import RAY, Head, Node, ray_head, submitted, working_dir
 

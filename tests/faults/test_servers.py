@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.bark.voice import load_voice
 from pipeline.shards.reader import committed_shards, rows
-from pipeline.shards.storage import Store
+from pipeline.storage.store import Store
 from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged
 from tests.faults.proxy import faulty
 from tests.faults.servers import Server, azure, gcs, s3

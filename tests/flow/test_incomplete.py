@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config import RunConfig
 from pipeline.errors import IncompleteError
-from pipeline.flow.run import run
+from pipeline.flow.driver import run
 
 
 @pytest.mark.usefixtures("cluster")

@@ -15,12 +15,12 @@ from pipeline.config import RunConfig
 from pipeline.errors import IncompleteError
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
+from pipeline.flow.driver import rounds, run
 from pipeline.flow.isolation import FAIL_AFTER, Gate, Unended
 from pipeline.flow.progress import Board
-from pipeline.flow.run import rounds, run
 from pipeline.shards.plan import Plan
 from pipeline.shards.reader import rows
-from pipeline.shards.storage import Store
+from pipeline.storage.store import Store
 from tests.flow.conftest import FAILED, ROWS
 from tests.flow.test_run import parts
 
@@ -120,7 +120,7 @@ def test_rounds_that_find_a_culprit_are_not_idle(
             return None
         return TimeoutError("no shard moved")
 
-    monkeypatch.setattr("pipeline.flow.run.run_round", run_round)
+    monkeypatch.setattr("pipeline.flow.driver.run_round", run_round)
     store, plan = Store(str(tmp_path)), Plan({}, 3, 4)
     if finds_it:
         rounds(plan, [0], store, SimpleNamespace(board=board))  # type: ignore[arg-type]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, IncompleteError
-from pipeline.flow.run import retry, run
+from pipeline.flow.driver import retry, run
 from pipeline.shards.reader import rows
-from pipeline.shards.storage import Store
 from pipeline.shards.verify import status, verify
+from pipeline.storage.store import Store
 from tests.flow.conftest import FAILED, ROWS
 from tests.flow.test_run import parts
 

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from pipeline.config import RunConfig
-from pipeline.flow.run import run
+from pipeline.flow.driver import run
 from pipeline.shards.reader import rows
-from pipeline.shards.storage import Store
+from pipeline.storage.store import Store
 from tests.test_puppy import HELD_OUT, MOST_WRONG
 from training.recognise import errors, hear, words
 

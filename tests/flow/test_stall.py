@@ -10,8 +10,8 @@ import pytest
 from pipeline.config import RunConfig
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
+from pipeline.flow.driver import run
 from pipeline.flow.progress import Board
-from pipeline.flow.run import run
 from pipeline.flow.stall import stall_guard
 from tests.flow.conftest import FAILED
 

@@ -19,9 +19,9 @@ from pipeline.flow.planning import failed_rows
 from pipeline.shards.audio import to_int16
 from pipeline.shards.plan import Plan, open_plans, planned_shards, read_shard, write_plan
 from pipeline.shards.reader import commits, committed_shards, rows, standing
-from pipeline.shards.storage import Store
 from pipeline.shards.verify import verify
 from pipeline.shards.writer import Failed, Spoken, write_shard
+from pipeline.storage.store import Store
 
 MODEL = {"model": "m", "model_revision": "r", "generator": "g"}
 IDENTITY = {"model": "m", "model_revision": "r"}

@@ -12,9 +12,9 @@ import pytest
 from pipeline.errors import ConfigError, RowError
 from pipeline.shards.audio import to_int16
 from pipeline.shards.plan import Plan, plans_of, read_shard, write_plan
-from pipeline.shards.storage import Store
 from pipeline.shards.verify import failure_kinds, status, verify
 from pipeline.shards.writer import Failed, Spoken, write_shard
+from pipeline.storage.store import Store
 
 PLAN = Plan({"model": "m", "model_revision": "r"}, 10, 2)
 MODEL = {"model": "m", "model_revision": "r", "generator": "g"}

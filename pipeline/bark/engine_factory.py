@@ -1,0 +1,46 @@
+"""The engine of a stage that decodes in slots: its model and its cache on one device."""
+
+import torch
+
+from pipeline.bark.stage import Stats, is_good_slots
+from pipeline.engine.engine import Engine
+from pipeline.engine.kv_cache import KVCache
+from pipeline.errors import ConfigError
+from pipeline.kernels.memory import free_bytes
+from pipeline.model.gpt import GPT
+
+
+def make_engine(model: GPT, slots: int, positions: int) -> Engine:
+    """An engine with its cache, where the model is.
+
+    Raises:
+        ConfigError: so many slots' keys and values don't fit into what memory is free there.
+    """
+    config, weight = model.config, model.wte.weight
+    dtype = model.cache_dtype or weight.dtype
+    admit(slots, 2 * config.n_layer * positions * config.n_embd * dtype.itemsize, weight.device)
+    cache = KVCache(
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        head_width=config.n_embd // config.n_head,
+        slots=slots,
+        positions=positions,
+        dtype=dtype,
+        device=weight.device,
+    )
+    return Engine(model, cache, weight.device)
+
+
+def admit(slots: int, slot_bytes: int, device: torch.device) -> None:
+    """Before anything is allocated: on CUDA that would fail halfway, and a CPU's process would be killed hours later,
+    when the last slot is filled."""
+    free = free_bytes(device)
+    if free is None or slots * slot_bytes <= free:
+        return
+    fit = max(n for n in range(slots) if n == 0 or (is_good_slots(n) and n * slot_bytes <= free))
+    need = f"{slots * slot_bytes / 2**30:.1f} GiB for keys and values, {free / 2**30:.1f} GiB are free on {device}"
+    raise ConfigError(f"slots: {slots} need {need}: " + (f"ask for {fit}" if fit else "not even one fits"))
+
+
+def engine_stats(engine: Engine) -> Stats:
+    return Stats(engine.tokens, engine.busy_slot_steps, engine.steps * engine.cache.slots)
