@@ -28,7 +28,7 @@ from pipeline.bark.voice import load_voice
 from pipeline.bench.bench import SMALL
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.export import save_suno
-from pipeline.checkpoints.random import make_noise_model
+from pipeline.checkpoints.random import write_random_checkpoint
 from pipeline.spec import SEMANTIC_RATE_HZ
 from tests.oracles import as_suno, load_suno
 
@@ -51,7 +51,7 @@ class Measured:
 def small_checkpoint(folder: Path) -> Path:
     """Random weights in bark-small's sizes, in both layouts; made once."""
     if not (folder / "text_2.pt").exists():
-        make_noise_model(folder, SMALL)
+        write_random_checkpoint(folder, SMALL)
         save_suno(Checkpoint(folder), folder)
     return folder
 

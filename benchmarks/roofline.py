@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline import spec
-from pipeline.bark.coarse import program
+from pipeline.bark.coarse import generation_task
 from pipeline.bark.fine import BATCH
 from pipeline.bark.stage import Sampling, Utterance
 from pipeline.bark.voice import HistoryPrompt, load_voice
 from pipeline.bench import work
 from pipeline.bench.ceiling import Ceiling
 from pipeline.bench.work import Work
-from pipeline.engine.engine import Answer
+from pipeline.engine.engine import DecodeResult
 from pipeline.model.gpt import GPTConfig
 
 AUDIO_S = 10.0  # of each utterance
@@ -42,14 +42,14 @@ class Predicted:
 
 def prompts_of(voice: HistoryPrompt | None, num_semantic: int) -> list[int]:
     """Positions of the coarse prompts of one utterance: the real program, answered with zeros."""
-    windows = program(Utterance(0, Sampling(), voice), np.zeros(num_semantic, np.int64), spec.Vocabulary())
+    windows = generation_task(Utterance(0, Sampling(), voice), np.zeros(num_semantic, np.int64), spec.Vocabulary())
     prompts, request = [], next(windows)
     try:
         while True:
             if request.prompt is not None:
                 prompts.append(len(request.prompt))
             low = request.ranges[0][0]
-            request = windows.send(Answer([low, low + spec.CODEBOOK_SIZE] * (request.num_steps // 2), "length"))
+            request = windows.send(DecodeResult([low, low + spec.CODEBOOK_SIZE] * (request.num_steps // 2), "length"))
     except StopIteration:
         return prompts
 

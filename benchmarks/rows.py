@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline import spec
 from pipeline.bark.semantic import SemanticTokens
 from pipeline.bark.stage import Done, Stats, Utterance
-from pipeline.checkpoints.random import make_noise_model
+from pipeline.checkpoints.random import write_random_checkpoint
 from pipeline.config import parse
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
@@ -101,7 +101,7 @@ def main() -> None:
         manifest = Path(folder) / "rows.parquet"
         pq.write_table(pa.table({"id": [str(i) for i in range(rows)], "text": texts}), manifest)
         values = {
-            "model": str(make_noise_model(Path(folder) / "model")),
+            "model": str(write_random_checkpoint(Path(folder) / "model")),
             "manifest": str(manifest),
             "output": str(Path(folder) / "out"),
             "segments": {"max_tokens": 200},

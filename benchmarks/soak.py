@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 from benchmarks.rows import OUTPUTS, Memory, stubbed
 from pipeline import spec
 from pipeline.bark.voice import HistoryPrompt
-from pipeline.checkpoints.random import make_noise_model
+from pipeline.checkpoints.random import write_random_checkpoint
 from pipeline.config import parse
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
 from pipeline.flow.driver import run
-from pipeline.flow.planning import Model, plan_manifest
+from pipeline.flow.planning import ModelInfo, plan_manifest
 from pipeline.storage.store import Store
 
 PASS_S = 10  # of speech in one Bark pass
@@ -72,7 +72,10 @@ def main() -> None:
     pools.POOLS = {name: stubbed(actor, outputs) for name, actor in POOLS.items()}
     with tempfile.TemporaryDirectory(prefix="barkery-soak-") as name:
         folder = Path(name)
-        values: dict[str, Any] = {"model": str(make_noise_model(folder / "model")), "output": str(folder / "out")}
+        values: dict[str, Any] = {
+            "model": str(write_random_checkpoint(folder / "model")),
+            "output": str(folder / "out"),
+        }
         values |= {"manifest": str(folder / "rows.parquet"), "segments": {"max_tokens": 200}}
         values["pools"] = {stage: {"num_cpus": 0.4} for stage in OUTPUTS}
         memory = Memory(every_s=0.2)
@@ -81,7 +84,7 @@ def main() -> None:
             memory.start()
             start = time.perf_counter()
             config = parse(values, "soak")
-            (plan,) = plan_manifest(config, Store(config.output), Model.check(config))
+            (plan,) = plan_manifest(config, Store(config.output), ModelInfo.check(config))
             print(f"{plan.num_rows:,} rows planned")
         else:
             more, table = (long_text if what == "text" else many_voices)(size, folder)

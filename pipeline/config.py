@@ -17,20 +17,20 @@ STAGES = ("semantic", "coarse", "fine", "decode")
 SECRET = "storage_options"
 
 
-class Part(BaseModel):
+class ConfigSection(BaseModel):
     """Base of all parts: frozen, and a misspelled key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Actors(Part):
+class Actors(ConfigSection):
     """An autoscaling pool."""
 
     min: int = Field(1, ge=1)
     max: int = Field(ge=1)
 
 
-class PoolConfig(Part):
+class PoolConfig(ConfigSection):
     """One stage's actors and what each of them holds."""
 
     actors: int | Actors = 1  # a fixed number, or {min, max}
@@ -86,14 +86,14 @@ class PoolConfig(Part):
         return self.actors if isinstance(self.actors, int) else self.actors.max
 
 
-class Pools(Part):
+class Pools(ConfigSection):
     semantic: PoolConfig = PoolConfig()
     coarse: PoolConfig = PoolConfig()
     fine: PoolConfig = PoolConfig()
     decode: PoolConfig = PoolConfig()
 
 
-class Segments(Part):
+class Segments(ConfigSection):
     """How long texts are split and joined again."""
 
     max_tokens: int | None = Field(None, ge=1, le=256)  # none: what the model states, else 64
@@ -101,11 +101,11 @@ class Segments(Part):
     pause_s: float = Field(0.25, ge=0, le=60)
 
 
-class AudioConfig(Part):
+class AudioConfig(ConfigSection):
     format: Literal["flac", "wav", "mp3"] = "flac"
 
 
-class RunConfig(Part):
+class RunConfig(ConfigSection):
     """Everything about a run; `configs/` holds commented examples."""
 
     model: str  # local folder (either published layout) or hub id

@@ -59,7 +59,7 @@ RECEIPT = pa.schema(
         ("written", pa.int64()),
         ("failed", pa.int64()),
         ("num_samples", pa.int64()),
-        ("stood", pa.bool_()),  # it was committed already when it was made here
+        ("already_committed", pa.bool_()),  # it was committed already when it was made here
     ]
 )
 

@@ -13,17 +13,17 @@ import torch
 from pipeline import Bark
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.export import save_suno
-from pipeline.checkpoints.random import NoiseModel, character_tokenizer, make_noise_model
+from pipeline.checkpoints.random import RandomCheckpoint, character_tokenizer, write_random_checkpoint
 
 torch.set_num_threads(1)  # two tiny layers: a second thread only waits
 
-TINY = NoiseModel(eos_gain=2.6)  # ends after some 30 to 200 tokens
+TINY = RandomCheckpoint(eos_gain=2.6)  # ends after some 30 to 200 tokens
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer checkpoint in Hugging Face layout."""
-    return make_noise_model(tmp_path_factory.mktemp("tiny") / "model", TINY)
+    return write_random_checkpoint(tmp_path_factory.mktemp("tiny") / "model", TINY)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.bark.voice import HistoryPrompt
-from pipeline.checkpoints.formats import SunoLayout
+from pipeline.checkpoints.formats import SunoFormat
 from pipeline.model.codec import import_encodec
 
 import_encodec()  # stands in for torchaudio before the oracles import encodec
@@ -27,7 +27,7 @@ def load_suno(folder: Path, encode: Callable[[str], list[int]]) -> ModuleType:
     from encodec.modules import SEANetDecoder, SEANetEncoder
     from encodec.quantization import ResidualVectorQuantizer
 
-    layout = SunoLayout(folder)
+    layout = SunoFormat(folder)
 
     def fill(name: str, model_kind: type, config_kind: type) -> Any:
         held = layout._load(name)

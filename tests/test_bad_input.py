@@ -177,8 +177,10 @@ def test_texts_of_megabytes(bark: Bark, text: str) -> None:
 KEYS = st.sampled_from(
     ["model", "manifest", "output", "seed", "limit", "sampling", "pools", "audio", "segments", "modle"]
 )
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
-NESTED = st.recursive(PLAIN, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3))
+PLAIN_KERNELS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
+NESTED = st.recursive(
+    PLAIN_KERNELS, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3)
+)
 POOL = st.dictionaries(
     st.sampled_from(["actors", "num_gpus", "num_cpus", "slots", "device", "threads"]), NESTED, max_size=3
 )

@@ -10,15 +10,15 @@ import torch
 
 from pipeline import Bark, HistoryPrompt, Result, Sampling
 from pipeline.bark import coarse as coarse_stage
-from pipeline.bark.build import BUILDERS, Placement
+from pipeline.bark.build import BUILDERS, ExecutionConfig
 from pipeline.bark.decode import DecodeStage
 from pipeline.bark.fine import FineStage
 from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import load_voice
 from pipeline.checkpoints.checkpoint import Checkpoint
-from pipeline.engine.engine import Answer, Program, Request
-from pipeline.kernels.autotune import INT8, Layout
-from pipeline.kernels.matmul_backends import available
+from pipeline.engine.engine import DecodeRequest, DecodeResult, GenerationTask
+from pipeline.kernels.autotune import INT8_KERNELS, KernelConfig
+from pipeline.kernels.matmul_backends import matmul_available
 
 Row = tuple[str, str | None, int, Sampling]
 
@@ -111,14 +111,14 @@ def test_a_carried_cache_equals_a_new_prefill_in_every_window(
     utterance = Utterance(0, Sampling.greedy(), voice)
     semantic = np.random.default_rng(0).integers(0, 10_000, 260)
     carried = run(bark.stages["coarse"], [utterance], [semantic])[0]
-    program = coarse_stage.program
+    generation_task = coarse_stage.generation_task
     went_on = []
 
-    def prefilled(*args: Any) -> Program:
+    def prefilled(*args: Any) -> GenerationTask:
         """The same program with every window's prompt built anew."""
-        inner: Generator[Request, Answer, Any] = program(*args)
+        inner: Generator[DecodeRequest, DecodeResult, Any] = generation_task(*args)
         known: list[int] = []
-        answer: Answer | None = None
+        answer: DecodeResult | None = None
         while True:
             try:
                 request = next(inner) if answer is None else inner.send(answer)
@@ -126,14 +126,14 @@ def test_a_carried_cache_equals_a_new_prefill_in_every_window(
                 return end.value
             if request.prompt is None:
                 went_on.append(request)
-                request = Request(
-                    np.array(known), request.num_steps, request.ranges, request.policy, request.first_step
+                request = DecodeRequest(
+                    np.array(known), request.num_steps, request.ranges, request.params, request.first_step
                 )
             answer = yield request
             assert request.prompt is not None
             known = [*request.prompt.tolist(), *answer.tokens]
 
-    monkeypatch.setattr(coarse_stage, "program", prefilled)
+    monkeypatch.setattr(coarse_stage, "generation_task", prefilled)
     again = run(bark.stages["coarse"], [utterance], [semantic])[0]
     assert np.array_equal(carried, again)
     assert len(went_on) == {None: 10, "v2/en_speaker_6": 0, "short": len(went_on)}[voice_name]
@@ -168,24 +168,24 @@ def test_say_splits_and_joins_with_the_pause(bark: Bark) -> None:
     assert np.array_equal(said, np.concatenate(expected))
 
 
-LAYOUTS = [
-    Layout("onednn", "plain"),
-    Layout("onednn", "onednn"),
-    Layout("onednn", "onednn", "tiled"),
-    INT8,
-    Layout("int8", "onednn_int8", "tiled"),
-    Layout("onednn_int8", "onednn_int8"),
+KERNEL_CONFIGS = [
+    KernelConfig("onednn", "plain"),
+    KernelConfig("onednn", "onednn"),
+    KernelConfig("onednn", "onednn", "tiled"),
+    INT8_KERNELS,
+    KernelConfig("int8", "onednn_int8", "tiled"),
+    KernelConfig("onednn_int8", "onednn_int8"),
 ]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_a_batched_row_equals_the_row_alone_in_every_layout(tiny: Path, layout: Layout) -> None:
-    for name in (layout.few, layout.many):
-        if not available(name):
+@pytest.mark.parametrize("kernels", KERNEL_CONFIGS, ids=str)
+def test_a_batched_row_equals_the_row_alone_in_every_layout(tiny: Path, kernels: KernelConfig) -> None:
+    for name in (kernels.decode, kernels.prefill):
+        if not matmul_available(name):
             pytest.skip(f"this torch or processor has no {name}")
     checkpoint = Checkpoint(tiny)
-    at = Placement(torch.device("cpu"), torch.float32, 4, layout)
-    laid_out = Bark({name: build(checkpoint, at) for name, build in BUILDERS.items()}, checkpoint)
+    execution = ExecutionConfig(torch.device("cpu"), torch.float32, 4, kernels)
+    laid_out = Bark({name: build(checkpoint, execution) for name, build in BUILDERS.items()}, checkpoint)
     together = generate(laid_out, ROWS[:6])
     assert all(same(result, generate(laid_out, [row])[0]) for row, result in zip(ROWS, together, strict=False))
 

@@ -10,7 +10,7 @@ from pipeline.cli.main import main
 from pipeline.config import parse
 from pipeline.errors import ConfigError, StorageError
 from pipeline.flow import driver as run
-from pipeline.flow.planning import Model, saved, tokenizer_hash
+from pipeline.flow.planning import ModelInfo, saved, tokenizer_hash
 from pipeline.storage import store as storage
 from pipeline.storage.store import Store
 
@@ -54,7 +54,7 @@ def test_one_line_without_secrets(
 ) -> None:
     (tmp_path / "folder.wav").mkdir()
     monkeypatch.setattr(storage, "GIVE_UP_AFTER_S", 0.5)
-    monkeypatch.setattr(storage, "SAY_SO_AT", 1)
+    monkeypatch.setattr(storage, "LOG_AT_ATTEMPT", 1)
     places = {"CONFIG": str(config), "FOLDER": str(tmp_path / "folder.wav")}
     monkeypatch.setattr("sys.argv", ["barkery", *(places.get(word, word) for word in arguments)])
     with pytest.raises(SystemExit) as ended:
@@ -88,13 +88,13 @@ def test_failures_of_storage_are_shown_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(storage, "GIVE_UP_AFTER_S", 0.5)
-    monkeypatch.setattr(storage, "SAY_SO_AT", 1)
+    monkeypatch.setattr(storage, "LOG_AT_ATTEMPT", 1)
 
     def refused() -> None:
         raise ConnectionError("get https://me:SEKRET9@h/x?sig=SEKRET9 failed\nmore")
 
     with pytest.raises(StorageError) as caught:
-        storage.patiently("https://me:SEKRET9@h/x?sig=SEKRET9", refused)
+        storage.with_retries("https://me:SEKRET9@h/x?sig=SEKRET9", refused)
     assert str(caught.value).startswith("https://h/x?...: ConnectionError: get https://h/x?... failed")
     said = capsys.readouterr().err
     assert "trying again for" in said and "SEKRET" not in said + repr(Store("https://me:SEKRET9@h/x"))
@@ -103,12 +103,12 @@ def test_failures_of_storage_are_shown_without_secrets(
 def test_another_tokenizer_is_another_run(tiny: Path, tmp_path: Path) -> None:
     """By its files' content: the same ones in another folder are the same."""
     config = parse({"model": str(tiny), "manifest": "m", "output": "o"}, "here")
-    own = Model.check(config).identity(config)
+    own = ModelInfo.check(config).identity(config)
     for name, change in (("same", ""), ("other", " ")):
         (tmp_path / name).mkdir()
         for path in tiny.glob("*.*"):
             if path.name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json"):
                 (tmp_path / name / path.name).write_text(path.read_text() + change)
         changed = config.model_copy(update={"tokenizer": str(tmp_path / name)})
-        assert (Model.check(changed).identity(changed) == own) == (name == "same")
+        assert (ModelInfo.check(changed).identity(changed) == own) == (name == "same")
     assert own["tokenizer"] == f"sha256:{tokenizer_hash(tiny, None)}"

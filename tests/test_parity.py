@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from pipeline import Bark, Sampling
-from pipeline.bark.build import BUILDERS, Placement
+from pipeline.bark.build import BUILDERS, ExecutionConfig
 from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import HistoryPrompt, load_voice
 from pipeline.checkpoints.checkpoint import Checkpoint
-from pipeline.checkpoints.formats import SunoLayout
-from pipeline.kernels.autotune import PLAIN, Layout
+from pipeline.checkpoints.formats import SunoFormat
+from pipeline.kernels.autotune import PLAIN_KERNELS, KernelConfig
 from tests.oracles import as_suno, load_suno
 
 SHORT = "A short text [laughs], and it ends."
@@ -45,10 +45,12 @@ def pick(name: str | None, short: HistoryPrompt) -> HistoryPrompt | None:
     return short if name == "short" else load_voice(name) if name else None
 
 
-@pytest.fixture(scope="module", params=[PLAIN, Layout("onednn", "onednn", "tiled")], ids=["plain", "fast"])
+@pytest.fixture(
+    scope="module", params=[PLAIN_KERNELS, KernelConfig("onednn", "onednn", "tiled")], ids=["plain", "fast"]
+)
 def laid_out(request: pytest.FixtureRequest, tiny: Path) -> Bark:
     """As wide models are computed; tiny ones are not worth it."""
-    checkpoint, at = Checkpoint(tiny), Placement(torch.device("cpu"), torch.float32, 4, request.param)
+    checkpoint, at = Checkpoint(tiny), ExecutionConfig(torch.device("cpu"), torch.float32, 4, request.param)
     return Bark({name: build(checkpoint, at) for name, build in BUILDERS.items()}, checkpoint)
 
 
@@ -153,7 +155,7 @@ def test_argmax_equals_transformers(tiny: Path, bark: Bark, text: str, voice_nam
 
 
 def test_both_layouts_give_the_same_tokens(bark: Bark, tiny_suno: Path) -> None:
-    assert isinstance(Checkpoint(tiny_suno).layout, SunoLayout)
+    assert isinstance(Checkpoint(tiny_suno).format, SunoFormat)
     other = Bark.load(tiny_suno, device="cpu", dtype="float32", slots=4, tokenizer=str(tiny_suno))
     limited = Sampling(max_semantic_tokens=30)
     a, b = (model.generate([SHORT], seeds=[5], sampling=limited)[0] for model in (bark, other))

@@ -7,38 +7,40 @@ import pytest
 import torch
 
 from pipeline import Bark, Sampling
-from pipeline.bark.build import Placement, place
+from pipeline.bark.build import ExecutionConfig, make_execution_config
 from pipeline.bench.agreement import agreement
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.errors import ConfigError
-from pipeline.kernels.autotune import INT8, PLAIN, Layout
-from pipeline.kernels.matmul_backends import available
+from pipeline.kernels.autotune import INT8_KERNELS, PLAIN_KERNELS, KernelConfig
+from pipeline.kernels.matmul_backends import matmul_available
 
 CPU = torch.device("cpu")
-QUICK = Layout("int8", "onednn_int8", "tiled")
-INT8_HERE = pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
+QUICK = KernelConfig("int8", "onednn_int8", "tiled")
+INT8_HERE = pytest.mark.skipif(not matmul_available("int8"), reason="this torch has no fbgemm")
 
-QUICK_HERE = pytest.mark.skipif(not available("onednn_int8"), reason="this processor adds 8-bit products in 16 bits")
+QUICK_HERE = pytest.mark.skipif(
+    not matmul_available("onednn_int8"), reason="this processor adds 8-bit products in 16 bits"
+)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "layout"),
+    ("dtype", "kernels"),
     [
-        pytest.param(torch.float32, INT8, marks=INT8_HERE),
+        pytest.param(torch.float32, INT8_KERNELS, marks=INT8_HERE),
         pytest.param(torch.float32, QUICK, marks=QUICK_HERE),
-        (torch.bfloat16, PLAIN),
-        (torch.float16, PLAIN),
+        (torch.bfloat16, PLAIN_KERNELS),
+        (torch.float16, PLAIN_KERNELS),
     ],
     ids=["int8", "onednn_int8", "bfloat16", "float16"],
 )
-def test_logits_are_near_float32(tiny: Path, dtype: torch.dtype, layout: object) -> None:
-    found = agreement(Checkpoint(tiny), Placement(CPU, dtype, 4, layout))  # type: ignore[arg-type]
+def test_logits_are_near_float32(tiny: Path, dtype: torch.dtype, kernels: object) -> None:
+    found = agreement(Checkpoint(tiny), ExecutionConfig(CPU, dtype, 4, kernels))  # type: ignore[arg-type]
     assert 0 < found.logit_error < 0.1  # 0 would mean that nothing was changed
     assert found.same_argmax > 0.7
 
 
 def test_float32_agrees_with_itself(tiny: Path) -> None:
-    found = agreement(Checkpoint(tiny), Placement(CPU, torch.float32, 4, PLAIN))
+    found = agreement(Checkpoint(tiny), ExecutionConfig(CPU, torch.float32, 4, PLAIN_KERNELS))
     assert (found.logit_error, found.same_argmax) == (0, 1)
 
 
@@ -60,4 +62,4 @@ def test_int8_speaks(tiny: Path, bark: Bark) -> None:
 )
 def test_what_is_not_possible_is_refused(how: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        place(**{"device": "cpu", "dtype": "float32", "slots": 4, "quantize": None, "width": 768} | how)
+        make_execution_config(**{"device": "cpu", "dtype": "float32", "slots": 4, "quantize": None, "width": 768} | how)

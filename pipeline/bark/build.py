@@ -15,7 +15,7 @@ from pipeline.bark.stage import Stage, is_good_slots
 from pipeline.bark.text import TextEncoder
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.errors import ConfigError
-from pipeline.kernels.autotune import INT8, PLAIN, Layout, measure_layout, require_int8
+from pipeline.kernels.autotune import INT8_KERNELS, PLAIN_KERNELS, KernelConfig, autotune, require_int8
 from pipeline.kernels.memory import keep_freed_memory
 from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPT
@@ -24,53 +24,59 @@ M = TypeVar("M", GPT, FineGPT)
 
 
 @dataclass(frozen=True)
-class Placement:
+class ExecutionConfig:
     """Where a stage computes, and how: what decides the low bits of its numbers."""
 
     device: torch.device
     dtype: torch.dtype
     slots: int
-    layout: Layout
+    kernels: KernelConfig
 
 
-Builder = Callable[[Checkpoint, Placement], Stage]
-Measure = Callable[[int, int, torch.dtype, str | None], Layout]  # slots, width, dtype, quantize
+Builder = Callable[[Checkpoint, ExecutionConfig], Stage]
+Autotuner = Callable[[int, int, torch.dtype, str | None], KernelConfig]  # slots, width, dtype, quantize
 
 BUILDERS: dict[str, Builder] = {
-    "semantic": lambda c, at: SemanticStage(ready(c.semantic(), at), c.vocabulary, at.slots),
-    "coarse": lambda c, at: CoarseStage(ready(c.coarse(), at), c.vocabulary, at.slots),
-    "fine": lambda c, at: FineStage(ready(c.fine(), at)),
-    "decode": lambda c, at: DecodeStage(c.codec(), at.device),
+    "semantic": lambda c, execution: SemanticStage(ready(c.semantic(), execution), c.vocabulary, execution.slots),
+    "coarse": lambda c, execution: CoarseStage(ready(c.coarse(), execution), c.vocabulary, execution.slots),
+    "fine": lambda c, execution: FineStage(ready(c.fine(), execution)),
+    "decode": lambda c, execution: DecodeStage(c.codec(), execution.device),
 }
 
 DEFAULT_SLOTS = {"cpu": 8, "cuda": 32}
 NARROW = 250  # below this width a product is over before its layout matters
 
 
-def ready(model: M, at: Placement) -> M:
+def ready(model: M, execution: ExecutionConfig) -> M:
     """A model on its device, its weights laid out for it."""
     keep_freed_memory()
-    model = model.to(at.device, at.dtype)
-    model.lay_out(at.layout)
+    model = model.to(execution.device, execution.dtype)
+    model.pack_weights(execution.kernels)
     return model
 
 
 @lru_cache
-def _measured(slots: int, width: int, dtype: torch.dtype, quantize: str | None, threads: int) -> Layout:
-    return measure_layout(slots, width, dtype, quantize)
+def _autotune_once(slots: int, width: int, dtype: torch.dtype, quantize: str | None, threads: int) -> KernelConfig:
+    return autotune(slots, width, dtype, quantize)
 
 
-def measured(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> Layout:
+def autotune_once(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> KernelConfig:
     """The fastest layout with torch's current threads; once per process: two stages of one never differ."""
-    return _measured(slots, width, dtype, quantize, torch.get_num_threads())
+    return _autotune_once(slots, width, dtype, quantize, torch.get_num_threads())
 
 
-def place(
-    *, device: str, dtype: str, slots: int | None, quantize: str | None, width: int, measure: Measure = measured
-) -> Placement:
+def make_execution_config(
+    *,
+    device: str,
+    dtype: str,
+    slots: int | None,
+    quantize: str | None,
+    width: int,
+    autotuner: Autotuner = autotune_once,
+) -> ExecutionConfig:
     """Settings as they are asked for -> what they mean on this machine; `width` is the transformers'.
 
-    `measure` is asked where the layout is free; a run has its own, on which all its actors agree.
+    `autotuner` is asked where the layout is free; a run has its own, on which all its actors agree.
 
     Raises:
         ConfigError: this machine can't do it.
@@ -82,8 +88,8 @@ def place(
     if quantize:
         require_int8(on, kind)
     if on.type != "cpu" or width < NARROW:
-        return Placement(on, kind, count, INT8 if quantize else PLAIN)
-    return Placement(on, kind, count, measure(count, width, kind, quantize))
+        return ExecutionConfig(on, kind, count, INT8_KERNELS if quantize else PLAIN_KERNELS)
+    return ExecutionConfig(on, kind, count, autotuner(count, width, kind, quantize))
 
 
 def load_text_encoder(checkpoint: Checkpoint, tokenizer: str | None) -> TextEncoder:

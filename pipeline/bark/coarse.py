@@ -7,21 +7,21 @@ import numpy as np
 
 from pipeline import spec
 from pipeline.bark.engine_factory import engine_stats, make_engine
-from pipeline.bark.stage import Done, Stats, Utterance
-from pipeline.engine.engine import Program, Request
+from pipeline.bark.stage import DoneCallback, Stats, Utterance
+from pipeline.engine.engine import DecodeRequest, GenerationTask
 from pipeline.engine.random import make_key
-from pipeline.engine.sampling import Policy
+from pipeline.engine.sampling import SamplingParams
 from pipeline.model.gpt import GPT
 
 
-def program(utterance: Utterance, semantic: np.ndarray, vocabulary: spec.Vocabulary) -> Program:
+def generation_task(utterance: Utterance, semantic: np.ndarray, vocabulary: spec.Vocabulary) -> GenerationTask:
     """The windows of one utterance, without a tensor; returns codes (2, F) int64.
 
     Each window sees 256 semantic tokens around its place and the last 630 coarse tokens, and makes 60 more. While
     neither has begun to slide, a window's prompt is the one before plus its tokens: it goes on in its slot and
     keeps the cache (exact; without a voice that holds for the first 4.4 s).
     """
-    policy = Policy(
+    params = SamplingParams(
         key=make_key(utterance.seed, "coarse"),
         temperature=utterance.sampling.coarse_temperature,
         top_k=utterance.sampling.top_k,
@@ -44,8 +44,8 @@ def program(utterance: Utterance, semantic: np.ndarray, vocabulary: spec.Vocabul
         goes_on = start == last_start and len(coarse) <= most
         prompt = None if goes_on else window_prompt(known[start:], coarse[-most:], vocabulary)
         last_start = start
-        answer = yield Request(prompt, min(window, num_steps - step), ranges, policy, first_step=step)
-        coarse += answer.tokens
+        result = yield DecodeRequest(prompt, min(window, num_steps - step), ranges, params, first_step=step)
+        coarse += result.tokens
     made = np.array(coarse[len(history[1]) :]).reshape(-1, spec.NUM_COARSE_CODEBOOKS).T  # (2, F)
     return made - np.array([[low] for low, _ in ranges])
 
@@ -66,8 +66,8 @@ class CoarseStage:
         positions = spec.COARSE_PROMPT_LEN + spec.MAX_COARSE_HISTORY + spec.COARSE_WINDOW  # 947
         self.engine = make_engine(model, slots, positions)
 
-    def submit(self, utterance: Utterance, x: np.ndarray, done: Done) -> None:
-        self.engine.submit(program(utterance, x, self.vocabulary), done, length=x.size)
+    def submit(self, utterance: Utterance, x: np.ndarray, done: DoneCallback) -> None:
+        self.engine.submit(generation_task(utterance, x, self.vocabulary), done, length=x.size)
 
     def step(self) -> bool:
         return self.engine.step()

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from pipeline import spec
-from pipeline.bark.stage import Done, Stats, Utterance
+from pipeline.bark.stage import DoneCallback, Stats, Utterance
 from pipeline.errors import RowError
 from pipeline.model.codec import Codec
 
 BATCH = {"cpu": 1, "cuda": 8}  # utterances of one pass. On a CPU a batch is slower per second of audio
 PADDED_TO = spec.COARSE_RATE_HZ  # frames, in a batch: a pass holds utterances that are equally long in whole seconds
-Job = tuple[np.ndarray, Done]
+DecodeJob = tuple[np.ndarray, DoneCallback]
 
 
 class DecodeStage:
@@ -30,10 +30,10 @@ class DecodeStage:
         self.codec = codec.to(device)
         self.device = device
         self.batch = BATCH[device.type]
-        self.jobs: dict[int, deque[Job]] = {}  # by padded length; the one that has waited longest comes first
+        self.jobs: dict[int, deque[DecodeJob]] = {}  # by padded length; the one that has waited longest comes first
         self.frames = self.utterances = self.passes = 0
 
-    def submit(self, utterance: Utterance, x: np.ndarray, done: Done) -> None:
+    def submit(self, utterance: Utterance, x: np.ndarray, done: DoneCallback) -> None:
         """x (8, F) codes; `done` gets (N,) float32 samples, N = 320 F, not clipped."""
         self.jobs.setdefault(self._padded(x.shape[1]), deque()).append((x, done))
 

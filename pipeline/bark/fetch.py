@@ -23,7 +23,7 @@ CLIENTS = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "re
 LASTING = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError)
 
 
-def sign_in(urls: Iterable[str], options: dict[str, Any]) -> None:
+def set_fsspec_defaults(urls: Iterable[str], options: dict[str, Any]) -> None:
     """Read voices that lie in the same kinds of storage as `urls` with these options of fsspec, in this process."""
     for protocol in map(fsspec.utils.get_protocol, urls) if options else ():
         fsspec.config.conf[protocol] = fsspec.config.conf.get(protocol, {}) | options  # over the user's own
@@ -54,7 +54,7 @@ def fetch_voice(name: str) -> bytes:
         raise RowError("unknown_voice", f"voice {shown(name)}: must be a path or one URL, not a chain, of {allowed}")
     answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
     tries = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(may_pass),
+        retry=tenacity.retry_if_exception(is_transient),
         wait=tenacity.wait_random_exponential(multiplier=0.3, max=5),
         stop=tenacity.stop_after_attempt(5) | tenacity.stop_after_delay(FETCH_S),
         reraise=True,
@@ -68,13 +68,13 @@ def fetch_voice(name: str) -> bytes:
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        answer = answers.get(timeout=FETCH_S)
+        result = answers.get(timeout=FETCH_S)
     except queue.Empty:
         raise RowError("unknown_voice", f"voice {shown(name)}: no answer within {FETCH_S} s") from None
-    if isinstance(answer, Exception):
-        reason = f"{type(answer).__name__}: {one_line(answer)}"
-        raise RowError("unknown_voice", f"voice {shown(name)}: can't be read: {reason}") from answer
-    return answer
+    if isinstance(result, Exception):
+        reason = f"{type(result).__name__}: {one_line(result)}"
+        raise RowError("unknown_voice", f"voice {shown(name)}: can't be read: {reason}") from result
+    return result
 
 
 def read_once(name: str) -> bytes:
@@ -96,15 +96,15 @@ async def read_http(url: str) -> bytes:
 
     content = bytearray()
     limit = aiohttp.ClientTimeout(total=FETCH_S)
-    async with aiohttp.ClientSession(timeout=limit, raise_for_status=True) as session, session.get(url) as answer:
-        async for chunk in answer.content.iter_any():
+    async with aiohttp.ClientSession(timeout=limit, raise_for_status=True) as session, session.get(url) as result:
+        async for chunk in result.content.iter_any():
             content += chunk
             if len(content) > MAX_VOICE_BYTES:
                 break
     return bytes(content)
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Worth another try: a busy or broken server, a lost connection; not what is missing or forbidden."""
     status = getattr(error, "status", None) or getattr(error, "status_code", None) or getattr(error, "code", None)
     if isinstance(status, int):

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from pipeline import spec
-from pipeline.bark.stage import Done, Stats, Utterance
+from pipeline.bark.stage import DoneCallback, Stats, Utterance
 from pipeline.engine.random import Key, exponential, make_key
 from pipeline.errors import RowError
 from pipeline.model.fine import FineGPT
 
 
 @dataclass
-class Job:
+class FineJob:
     """One utterance on its way through its windows. `codes` (T, Q) int64: voice, frames, padding to 1024."""
 
     codes: Tensor
@@ -26,7 +26,7 @@ class Job:
     num_frames: int
     key: Key
     temperature: float
-    done: Done
+    done: DoneCallback
     window: int = 0
 
     @property
@@ -65,11 +65,11 @@ class FineStage:
         self.model = model
         self.device = model.wpe.weight.device
         self.batch = BATCH[self.device.type]
-        self.jobs: deque[Job] = deque()
+        self.jobs: deque[FineJob] = deque()
         self.passes = 0
         self.windows = 0
 
-    def submit(self, utterance: Utterance, x: np.ndarray, done: Done) -> None:
+    def submit(self, utterance: Utterance, x: np.ndarray, done: DoneCallback) -> None:
         """x (2, F) coarse codes; `done` gets (8, F)."""
         num_frames = x.shape[1]
         empty = np.full((spec.NUM_CODEBOOKS - x.shape[0], num_frames), spec.FINE_PAD)
@@ -85,7 +85,7 @@ class FineStage:
         key = make_key(utterance.seed, "fine")
         temperature = utterance.sampling.fine_temperature
         frames_first = torch.from_numpy(codes.T.copy()).to(self.device)
-        self.jobs.append(Job(frames_first, num_history, num_frames, key, temperature, done))
+        self.jobs.append(FineJob(frames_first, num_history, num_frames, key, temperature, done))
 
     @torch.inference_mode()
     def step(self) -> bool:
@@ -103,7 +103,7 @@ class FineStage:
         self.jobs.extendleft(reversed(unfinished))
         return bool(self.jobs)
 
-    def _windows(self, jobs: list[Job]) -> list[bool]:
+    def _windows(self, jobs: list[FineJob]) -> list[bool]:
         """Predict codebooks 2..7 for one window of each, in place; False where the model's output is not finite."""
         views = [job.view() for job in jobs]
         codes = torch.stack([view.codes for view in views + views[-1:] * (self.batch - len(views))])  # (B, 1024, Q)
@@ -128,7 +128,7 @@ class FineStage:
             return 0, None
         return views[0].fill, views[0].end if codebook == spec.NUM_CODEBOOKS - 1 else None
 
-    def _draw(self, logits: Tensor, job: Job, codebook: int, fill: int) -> Tensor:
+    def _draw(self, logits: Tensor, job: FineJob, codebook: int, fill: int) -> Tensor:
         """logits (T, 1024) -> codes (T,). The noise of a frame follows from its window, codebook and place in it."""
         if job.temperature == 0:
             return logits.argmax(-1)

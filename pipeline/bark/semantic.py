@@ -10,10 +10,10 @@ import numpy as np
 
 from pipeline import spec
 from pipeline.bark.engine_factory import engine_stats, make_engine
-from pipeline.bark.stage import Done, Stats, Utterance
-from pipeline.engine.engine import Program, Request
+from pipeline.bark.stage import DoneCallback, Stats, Utterance
+from pipeline.engine.engine import DecodeRequest, GenerationTask
 from pipeline.engine.random import make_key
-from pipeline.engine.sampling import Policy
+from pipeline.engine.sampling import SamplingParams
 from pipeline.errors import RowError
 from pipeline.model.gpt import GPT
 
@@ -41,10 +41,10 @@ def prompt_ids(utterance: Utterance, vocabulary: spec.Vocabulary) -> np.ndarray:
     return np.concatenate([text, history, [vocabulary.semantic_infer_token]])
 
 
-def program(utterance: Utterance, vocabulary: spec.Vocabulary) -> Program:
+def generation_task(utterance: Utterance, vocabulary: spec.Vocabulary) -> GenerationTask:
     """The rules of the semantic stage, without a tensor: one request, ended by EOS or by the limit."""
     sampling = utterance.sampling
-    policy = Policy(
+    params = SamplingParams(
         key=make_key(utterance.seed, "semantic"),
         temperature=sampling.semantic_temperature,
         top_k=sampling.top_k,
@@ -55,10 +55,10 @@ def program(utterance: Utterance, vocabulary: spec.Vocabulary) -> Program:
     # EOS is the id after the last semantic token; without early stop it can't be drawn at all
     high = vocabulary.semantic_vocab_size + int(sampling.allow_early_stop)
     ids = prompt_ids(utterance, vocabulary)
-    answer = yield Request(ids, sampling.max_semantic_tokens, ((0, high),), policy)
-    if not answer.tokens:
+    result = yield DecodeRequest(ids, sampling.max_semantic_tokens, ((0, high),), params)
+    if not result.tokens:
         raise RowError("no_speech", "the model ended before its first token: try another seed, voice or text")
-    return SemanticTokens(np.array(answer.tokens), answer.stop)
+    return SemanticTokens(np.array(result.tokens), result.stop)
 
 
 def expected_length(utterance: Utterance) -> int:
@@ -75,8 +75,8 @@ class SemanticStage:
         self.vocabulary = vocabulary
         self.engine = make_engine(model, slots, spec.BLOCK_SIZE)
 
-    def submit(self, utterance: Utterance, x: Any, done: Done) -> None:
-        self.engine.submit(program(utterance, self.vocabulary), done, expected_length(utterance))
+    def submit(self, utterance: Utterance, x: Any, done: DoneCallback) -> None:
+        self.engine.submit(generation_task(utterance, self.vocabulary), done, expected_length(utterance))
 
     def step(self) -> bool:
         return self.engine.step()

@@ -93,13 +93,13 @@ class Stats:
     capacity: int = 0
 
 
-Done = Callable[[Any], None]  # called once with the stage's output or a RowError
+DoneCallback = Callable[[Any], None]  # called once with the stage's output or a RowError
 
 
 class Stage(Protocol):
     """One of the four stages. `submit` queues an utterance with what the stage before made of it."""
 
-    def submit(self, utterance: Utterance, x: Any, done: Done) -> None: ...
+    def submit(self, utterance: Utterance, x: Any, done: DoneCallback) -> None: ...
 
     def step(self) -> bool:
         """One unit of work, calling `done` for what it finished; False when nothing is left."""
@@ -112,7 +112,7 @@ def run(stage: Stage, utterances: Sequence[Utterance], inputs: Sequence[Any]) ->
     """All utterances through one stage, outputs in input order; a RowError passes through untouched."""
     outputs: list[Any] = list(inputs)
 
-    def keep(index: int) -> Done:
+    def keep(index: int) -> DoneCallback:
         return lambda output: outputs.__setitem__(index, output)
 
     for i, (utterance, x) in enumerate(zip(utterances, inputs, strict=True)):

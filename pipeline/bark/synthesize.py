@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import spec
-from pipeline.bark.build import BUILDERS, load_text_encoder, place
+from pipeline.bark.build import BUILDERS, load_text_encoder, make_execution_config
 from pipeline.bark.semantic import SemanticTokens
 from pipeline.bark.stage import MAX_SEED, Sampling, Stage, Utterance, run
 from pipeline.bark.text import SegmentLimits
@@ -84,8 +84,10 @@ class Bark:
             ConfigError: this machine can't compute as asked.
         """
         checkpoint = Checkpoint(resolve(str(name_or_path), revision))
-        at = place(device=device, dtype=dtype, slots=slots, quantize=quantize, width=checkpoint.width)
-        stages = {name: build(checkpoint, at) for name, build in BUILDERS.items()}
+        execution = make_execution_config(
+            device=device, dtype=dtype, slots=slots, quantize=quantize, width=checkpoint.width
+        )
+        stages = {name: build(checkpoint, execution) for name, build in BUILDERS.items()}
         return cls(stages, checkpoint, tokenizer)
 
     def generate(

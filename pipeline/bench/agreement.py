@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pipeline.bark.build import Placement, ready
+from pipeline.bark.build import ExecutionConfig, ready
 from pipeline.bark.engine_factory import make_engine
 from pipeline.checkpoints.checkpoint import Checkpoint
-from pipeline.kernels.autotune import PLAIN
+from pipeline.kernels.autotune import PLAIN_KERNELS
 
 PROMPTS, POSITIONS = 16, 300
 
@@ -21,18 +21,21 @@ class Agreement:
 
 
 @torch.inference_mode()
-def agreement(checkpoint: Checkpoint, at: Placement) -> Agreement:
-    """`at` against float32 in the plain layout, on random prompts of coarse tokens."""
+def agreement(checkpoint: Checkpoint, execution: ExecutionConfig) -> Agreement:
+    """`execution` against float32 in the plain layout, on random prompts of coarse tokens."""
     low, high = checkpoint.vocabulary.coarse_range(0)
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(low, high, (PROMPTS, POSITIONS), generator=generator)
-    theirs, ours = (logits(checkpoint, each, prompts) for each in (replace(at, dtype=torch.float32, layout=PLAIN), at))
+    theirs, ours = (
+        logits(checkpoint, each, prompts)
+        for each in (replace(execution, dtype=torch.float32, kernels=PLAIN_KERNELS), execution)
+    )
     same = (ours.argmax(-1) == theirs.argmax(-1)).double().mean()
     return Agreement(round(float((ours - theirs).std() / theirs.std()), 4), round(float(same), 3))
 
 
-def logits(checkpoint: Checkpoint, at: Placement, prompts: torch.Tensor) -> torch.Tensor:
+def logits(checkpoint: Checkpoint, execution: ExecutionConfig, prompts: torch.Tensor) -> torch.Tensor:
     """(prompts, V) float32, on the CPU."""
-    engine = make_engine(ready(checkpoint.coarse(), at), 1, POSITIONS)
-    rows = [engine.model.prefill(prompt.to(at.device), engine.cache, 0) for prompt in prompts]
+    engine = make_engine(ready(checkpoint.coarse(), execution), 1, POSITIONS)
+    rows = [engine.model.prefill(prompt.to(execution.device), engine.cache, 0) for prompt in prompts]
     return torch.cat(rows).cpu()

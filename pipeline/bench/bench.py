@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pipeline import spec
-from pipeline.bark.build import BUILDERS, Placement, place
+from pipeline.bark.build import BUILDERS, ExecutionConfig, make_execution_config
 from pipeline.bark.fine import FineStage
 from pipeline.bark.semantic import SemanticStage, SemanticTokens
 from pipeline.bark.stage import Sampling, Stage, Utterance, run
@@ -22,13 +22,13 @@ from pipeline.bark.voice import load_voice
 from pipeline.bench import work
 from pipeline.bench.agreement import agreement
 from pipeline.bench.ceiling import Ceiling, measure
-from pipeline.bench.work import Work
+from pipeline.bench.work import OperationCount
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
-from pipeline.checkpoints.random import NoiseModel, make_noise_model
+from pipeline.checkpoints.random import RandomCheckpoint, write_random_checkpoint
 from pipeline.model.codec import CodecConfig
 
-SMALL = NoiseModel(n_layer=12, n_head=12, n_embd=768, codec_config=CodecConfig())  # suno/bark-small's sizes
+SMALL = RandomCheckpoint(n_layer=12, n_head=12, n_embd=768, codec_config=CodecConfig())  # suno/bark-small's sizes
 TEXT_IDS = np.arange(40)  # any: only its length has a cost, and it has none
 
 
@@ -52,23 +52,23 @@ def bench(model: str | None, *, rows: int, min_s: float, max_s: float, voice: st
     with tempfile.TemporaryDirectory(prefix="barkery-bench-") as folder:
         path = resolve(model, None) if model else random_checkpoint(Path(folder) / "random")
         checkpoint = Checkpoint(path)
-        at = place(width=checkpoint.width, **how)
+        execution = make_execution_config(width=checkpoint.width, **how)
         utterances = [utterance(s, voice, path) for s in np.linspace(min_s, max_s, rows)]
-        near = agreement(checkpoint, at) if how["quantize"] or at.dtype != torch.float32 else None
-        stages = {name: build(checkpoint, at) for name, build in BUILDERS.items()}
-    ceiling = ceiling_of(stages["semantic"], at)
-    print_ceiling(ceiling, at)
-    measured, audio_s = run_stages(stages, utterances, ceiling, at)
+        near = agreement(checkpoint, execution) if how["quantize"] or execution.dtype != torch.float32 else None
+        stages = {name: build(checkpoint, execution) for name, build in BUILDERS.items()}
+    ceiling = ceiling_of(stages["semantic"], execution)
+    print_ceiling(ceiling, execution)
+    measured, audio_s = run_stages(stages, utterances, ceiling, execution)
     if near:
         print(f"against float32: error of logits {near.logit_error:.2%}, same likeliest token {near.same_argmax:.0%}")
     about = {"model": model or "random, bark-small's sizes", "voice": voice, "agreement": near and asdict(near)}
-    return report(measured, audio_s, ceiling, at, about)
+    return report(measured, audio_s, ceiling, execution, about)
 
 
 def random_checkpoint(folder: Path) -> Path:
     """Made by another process: what that takes must not count as this one's memory."""
     with ProcessPoolExecutor(1, get_context("spawn")) as maker:
-        return maker.submit(make_noise_model, folder, SMALL).result()
+        return maker.submit(write_random_checkpoint, folder, SMALL).result()
 
 
 def utterance(seconds: float, voice: str | None, folder: Path) -> Utterance:
@@ -78,13 +78,13 @@ def utterance(seconds: float, voice: str | None, folder: Path) -> Utterance:
     return Utterance(num_semantic, sampling, load_voice(voice, folder) if voice else None, TEXT_IDS)
 
 
-def ceiling_of(stage: Stage, at: Placement) -> Ceiling:
+def ceiling_of(stage: Stage, execution: ExecutionConfig) -> Ceiling:
     assert isinstance(stage, SemanticStage)
-    return measure(stage.engine.model, at.slots)  # type: ignore[arg-type]
+    return measure(stage.engine.model, execution.slots)  # type: ignore[arg-type]
 
 
 def run_stages(
-    stages: dict[str, Stage], utterances: Sequence[Utterance], ceiling: Ceiling, at: Placement
+    stages: dict[str, Stage], utterances: Sequence[Utterance], ceiling: Ceiling, execution: ExecutionConfig
 ) -> tuple[list[Measured], float]:
     """All rows through the stages, one stage after another; seconds of audio that came out."""
     outputs: list[Any] = [None] * len(utterances)
@@ -94,32 +94,34 @@ def run_stages(
         outputs = run(stage, utterances, outputs)
         seconds = time.perf_counter() - start
         outputs = [o.tokens if isinstance(o, SemanticTokens) else o for o in outputs]
-        done, stats = work_of(stage, at), stage.stats
+        done, stats = work_of(stage, execution), stage.stats
         floor_s = ceiling.seconds(done) if done.flops else None
         measured.append(Measured(name, seconds, floor_s, done.flops, stats.tokens, stats.busy / stats.capacity))
         print_stage(measured[-1])
     return measured, sum(samples.size for samples in outputs) / spec.SAMPLE_RATE
 
 
-def work_of(stage: Stage, at: Placement) -> Work:
+def work_of(stage: Stage, execution: ExecutionConfig) -> OperationCount:
     """What a stage has done so far."""
     if isinstance(stage, FineStage):
         one = work.fine_window(stage.model.config)
-        return Work(many_flops=one.many_flops * stage.windows)
+        return OperationCount(many_flops=one.many_flops * stage.windows)
     engine = getattr(stage, "engine", None)
     if engine is None:
-        return Work()
+        return OperationCount()
     config, V = engine.model.config, engine.model.head_rows[1] - engine.model.head_rows[0]
-    total = work.steps(config, engine.steps, at.slots, engine.positions_read, V, engine.cache.itemsize)
+    total = work.steps(config, engine.steps, execution.slots, engine.positions_read, V, engine.cache.itemsize)
     for P, count in engine.prompts.items():
-        total += Work(many_flops=work.prompt(config, P, V).many_flops * count)
+        total += OperationCount(many_flops=work.prompt(config, P, V).many_flops * count)
     return total
 
 
-def print_ceiling(ceiling: Ceiling, at: Placement) -> None:
+def print_ceiling(ceiling: Ceiling, execution: ExecutionConfig) -> None:
     print(
-        f"ceiling, {torch.get_num_threads()} threads, {at.dtype}, {at.layout.few} and {at.layout.many}: "
-        f"{ceiling.few_flops / 1e9:.0f} GFLOP/s with {at.slots} rows, {ceiling.many_flops / 1e9:.0f} with a thousand, "
+        f"ceiling, {torch.get_num_threads()} threads, {execution.dtype}, "
+        f"{execution.kernels.decode} and {execution.kernels.prefill}: "
+        f"{ceiling.few_flops / 1e9:.0f} GFLOP/s with {execution.slots} rows, "
+        f"{ceiling.many_flops / 1e9:.0f} with a thousand, "
         f"memory {ceiling.read_bytes / 1e9:.1f} GB/s"
     )
     print(f"{'stage':<10}{'seconds':>9}{'of ceiling':>12}{'GFLOP/s':>9}{'tokens/s':>10}{'slots busy':>12}")
@@ -132,7 +134,7 @@ def print_stage(m: Measured) -> None:
 
 
 def report(
-    measured: list[Measured], audio_s: float, ceiling: Ceiling, at: Placement, about: dict[str, Any]
+    measured: list[Measured], audio_s: float, ceiling: Ceiling, execution: ExecutionConfig, about: dict[str, Any]
 ) -> dict[str, Any]:
     """Totals for people, everything for programs."""
     total_s = sum(m.seconds for m in measured)
@@ -146,9 +148,9 @@ def report(
     return {
         **about,
         "threads": torch.get_num_threads(),
-        "dtype": str(at.dtype).removeprefix("torch."),
-        "layout": asdict(at.layout),
-        "slots": at.slots,
+        "dtype": str(execution.dtype).removeprefix("torch."),
+        "layout": asdict(execution.kernels),
+        "slots": execution.slots,
         "audio_s": round(audio_s, 2),
         "seconds": round(total_s, 2),
         "times_real_time": round(audio_s / total_s, 3),

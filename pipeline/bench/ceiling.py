@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.bench.work import Work
+from pipeline.bench.work import OperationCount
 from pipeline.kernels.linear import Linear
 from pipeline.model.gpt import GPT
 
@@ -22,7 +22,7 @@ class Ceiling:
     many_flops: float  # FLOP/s with a thousand rows
     read_bytes: float  # bytes/s
 
-    def seconds(self, work: Work) -> float:
+    def seconds(self, work: OperationCount) -> float:
         """The floor: the work at the ceiling, one part after another."""
         return work.many_flops / self.many_flops + work.few_flops / self.few_flops + work.read_bytes / self.read_bytes
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import spec
-from pipeline.checkpoints.formats import HuggingFaceLayout, SunoLayout
+from pipeline.checkpoints.formats import HuggingFaceFormat, SunoFormat
 from pipeline.errors import CheckpointError, one_line
 from pipeline.model.codec import Codec
 from pipeline.model.fine import FineGPT
@@ -26,9 +26,9 @@ class Checkpoint:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
         if (self.folder / "config.json").exists():
-            self.layout: HuggingFaceLayout | SunoLayout = HuggingFaceLayout(self.folder)
+            self.format: HuggingFaceFormat | SunoFormat = HuggingFaceFormat(self.folder)
         elif (self.folder / "text_2.pt").exists() or (self.folder / "text.pt").exists():
-            self.layout = SunoLayout(self.folder)
+            self.format = SunoFormat(self.folder)
         else:
             raise CheckpointError(
                 f"{self.folder}: not a Bark checkpoint: neither config.json (Hugging Face layout) "
@@ -37,25 +37,25 @@ class Checkpoint:
 
     @cached_property
     def vocabulary(self) -> spec.Vocabulary:
-        return self.layout.vocabulary()
+        return self.format.vocabulary()
 
     @property
     def width(self) -> int:
         """Of the semantic and coarse transformers; all of a published model's have the same."""
-        return self.layout.gpt_config("coarse").n_embd
+        return self.format.gpt_config("coarse").n_embd
 
     def gpt_config(self, stage: str) -> GPTConfig:
         """Sizes of one transformer. Raises CheckpointError where it has no place for what its stage feeds and reads:
         an id past an embedding would end the process, in the middle of the night."""
-        config = self.layout.gpt_config(stage)
+        config = self.format.gpt_config(stage)
         for size, (least, what) in needs(stage, self.vocabulary).items():
             if (has := getattr(config, size)) < least:
                 raise CheckpointError(
-                    f"{self.layout.where(stage)}: {size} is {has}, must be at least {least} for {what}"
+                    f"{self.format.where(stage)}: {size} is {has}, must be at least {least} for {what}"
                 )
         if stage == "fine" and not 1 <= config.n_codes_given <= spec.NUM_COARSE_CODEBOOKS:
             raise CheckpointError(
-                f"{self.layout.where(stage)}: n_codes_given is {config.n_codes_given}, must be 1 or 2"
+                f"{self.format.where(stage)}: n_codes_given is {config.n_codes_given}, must be 1 or 2"
             )
         if stage == "semantic" and self.vocabulary.text_encoding_offset >= self.vocabulary.text_pad_token:
             raise CheckpointError(
@@ -82,7 +82,7 @@ class Checkpoint:
 
     def codec(self) -> Codec:
         """EnCodec's decoder, weight norm folded."""
-        return self._fill(Codec(self.layout.codec_config()), "codec")
+        return self._fill(Codec(self.format.codec_config()), "codec")
 
     def check(self) -> None:
         """Every part's names and shapes against its config, without filling a model: the driver's quick look.
@@ -93,7 +93,7 @@ class Checkpoint:
                 "semantic": GPT(self.gpt_config("semantic")),
                 "coarse": GPT(self.gpt_config("coarse")),
                 "fine": FineGPT(self.gpt_config("fine")),
-                "codec": Codec(self.layout.codec_config()),
+                "codec": Codec(self.format.codec_config()),
             }
         except RuntimeError as error:  # torch's word for no memory
             raise CheckpointError(f"{self.folder}: a model of these sizes can't be built: {one_line(error)}") from error
@@ -110,7 +110,7 @@ class Checkpoint:
     def _state(self, model: nn.Module, part: str) -> dict[str, Tensor]:
         """One part's weights under the module's names; raises CheckpointError where they don't match it."""
         where = f"{self.folder}: {part} model"
-        state = canonical(self.layout.tensors(part), model, where)
+        state = canonical(self.format.tensors(part), model, where)
         wanted = model.state_dict()
         problems = []
         if missing := sorted(wanted.keys() - state.keys()):

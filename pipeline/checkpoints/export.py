@@ -16,8 +16,8 @@ from pipeline.checkpoints.formats import (
     HF_CONFIG,
     HF_GPT_FIELDS,
     HF_PREFIX,
-    STAGES,
     SUNO_FILE,
+    TRANSFORMERS,
     hf_name,
 )
 from pipeline.model.codec import Codec
@@ -30,10 +30,10 @@ class Shapes(Protocol):
 
 
 class Source(Protocol):
-    """What is written: a loaded `Checkpoint` or a fresh `NoiseModel`."""
+    """What is written: a loaded `Checkpoint` or a fresh `RandomCheckpoint`."""
 
     @property
-    def layout(self) -> Shapes: ...
+    def format(self) -> Shapes: ...
 
     @property
     def vocabulary(self) -> spec.Vocabulary: ...
@@ -52,8 +52,8 @@ def save_huggingface(source: Source, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config: dict[str, object] = {"model_type": "bark", "architectures": ["BarkModel"]}
     tensors: dict[str, Tensor] = {}
-    for stage in STAGES:
-        shape = source.layout.gpt_config(stage)
+    for stage in TRANSFORMERS:
+        shape = source.format.gpt_config(stage)
         stated = {HF_GPT_FIELDS.get(k, k): v for k, v in vars(shape).items() if stage == "fine" or "n_codes" not in k}
         config[HF_CONFIG[stage]] = {**stated, "model_type": HF_PREFIX[stage].rstrip("."), "dropout": 0.0}
         model = getattr(source, stage)()
@@ -105,8 +105,8 @@ def generation_config(source: Source) -> dict[str, object]:
 def save_suno(source: Source, folder: Path, small: bool = False) -> None:
     """Write text_2.pt, coarse_2.pt, fine_2.pt (or the small names) and encodec_24khz.th, as Suno and EnCodec do."""
     folder.mkdir(parents=True, exist_ok=True)
-    for stage in STAGES:
-        shape = {**vars(source.layout.gpt_config(stage)), "dropout": 0.0}
+    for stage in TRANSFORMERS:
+        shape = {**vars(source.format.gpt_config(stage)), "dropout": 0.0}
         if stage != "fine":
             del shape["n_codes_total"], shape["n_codes_given"]
         state = getattr(source, stage)().state_dict()

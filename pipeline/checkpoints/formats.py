@@ -22,7 +22,7 @@ from pipeline.model.codec import CodecConfig
 from pipeline.model.gpt import GPTConfig
 from pipeline.spec import Vocabulary
 
-STAGES = ("semantic", "coarse", "fine")
+TRANSFORMERS = ("semantic", "coarse", "fine")
 
 # (ours, Hugging Face's), applied left to right for reading ours out of theirs
 NAME_PAIRS = (
@@ -78,7 +78,7 @@ def our_codec_name(hf: str) -> str:
     return re.sub(r"(?<!\.lstm)\.conv\.", ".conv.conv.", hf)
 
 
-class HuggingFaceLayout:
+class HuggingFaceFormat:
     """A folder with config.json."""
 
     def __init__(self, folder: Path):
@@ -139,7 +139,7 @@ class HuggingFaceLayout:
         raise CheckpointError(f"{self.folder}: has config.json but neither model.safetensors nor pytorch_model.bin")
 
 
-class SunoLayout:
+class SunoFormat:
     """A folder with text_2.pt, coarse_2.pt, fine_2.pt, or the small ones without `_2`."""
 
     def __init__(self, folder: Path):

@@ -15,7 +15,7 @@ from pipeline.model.gpt import GPT, GPTConfig
 
 
 @dataclass(frozen=True)
-class NoiseModel:
+class RandomCheckpoint:
     """Random weights behind the same names as `Checkpoint`, so that both are written by the same code.
 
     `eos_gain` enlarges the EOS row of the semantic head: ends then depend on the text, as they do in speech.
@@ -30,7 +30,7 @@ class NoiseModel:
     seed: int = 0
 
     @property
-    def layout(self) -> "NoiseModel":
+    def format(self) -> "RandomCheckpoint":
         return self
 
     def gpt_config(self, stage: str) -> GPTConfig:
@@ -93,8 +93,8 @@ def character_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def make_noise_model(folder: Path, model: NoiseModel | None = None) -> Path:
+def write_random_checkpoint(folder: Path, model: RandomCheckpoint | None = None) -> Path:
     """Write a random checkpoint with a tokenizer in Hugging Face layout; returns the folder."""
-    save_huggingface(model or NoiseModel(), folder)
+    save_huggingface(model or RandomCheckpoint(), folder)
     character_tokenizer().save(str(folder / "tokenizer.json"))
     return folder

@@ -13,7 +13,7 @@ from pipeline.errors import BarkeryError, ConfigError, IncompleteError, redact
 from pipeline.storage.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.shards.reader import Standing
+    from pipeline.shards.reader import RowCounts
 
 EXIT_INCOMPLETE, EXIT_CONFIG, EXIT_FAILED_ROWS = 1, 2, 3
 
@@ -66,10 +66,10 @@ def retry(
     conclude(retry(open_store(output, storage), seed, changes or [], address), output)
 
 
-def conclude(standing: "Standing", output: str) -> None:
+def conclude(counts: "RowCounts", output: str) -> None:
     output = redact(output)
-    print(f"{standing} in {output}")
-    if standing.failed:
+    print(f"{counts} in {output}")
+    if counts.failed:
         print(f"failed rows, with reasons: {output}/failures", file=sys.stderr)
         raise typer.Exit(EXIT_FAILED_ROWS)
 
@@ -82,7 +82,7 @@ def status(output: Output, storage: Storage = None) -> None:
     store = open_store(output, storage)
     found = shards.status(store)
     print("\n".join(found.lines))
-    for kind, count in shards.failure_kinds(store, found.standing_failures).most_common():
+    for kind, count in shards.failure_kinds(store, found.current_failures).most_common():
         print(f"         {count:,} failed: {kind}")
 
 
@@ -94,7 +94,7 @@ def verify(output: Output, storage: Storage = None) -> None:
     report = shards.verify(open_store(output, storage))
     for problem in report.problems:
         print(problem, file=sys.stderr)
-    print(f"{report.standing}; {report.clips:,} clips decoded")
+    print(f"{report.counts}; {report.clips:,} clips decoded")
     print(f"{report.missing_shards:,} shards not made yet; {len(report.problems):,} problems")
     if report.problems:
         raise typer.Exit(EXIT_INCOMPLETE)

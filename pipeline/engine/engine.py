@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.engine.kv_cache import KVCache
-from pipeline.engine.sampling import Policy, draw
-from pipeline.engine.step import Model, make_step
+from pipeline.engine.sampling import SamplingParams, sample
+from pipeline.engine.step import CausalModel, make_step
 from pipeline.errors import RowError
 
 
 @dataclass(frozen=True)
-class Request:
+class DecodeRequest:
     """One prefill and up to `num_steps` tokens.
 
     `prompt` None goes on where the program's last request ended: its slot and cache are kept. Step n draws from
@@ -35,29 +35,29 @@ class Request:
     prompt: np.ndarray | None  # (P,) int64
     num_steps: int
     ranges: tuple[tuple[int, int], ...]
-    policy: Policy
+    params: SamplingParams
     first_step: int = 0
 
 
 @dataclass(frozen=True)
-class Answer:
+class DecodeResult:
     """Token ids without EOS, and why it ended: `eos`, `eos_p` or `length`."""
 
     tokens: list[int]
     stop: str
 
 
-Program = Generator[Request, Answer, Any]
-Done = Callable[[Any], None]  # called with the program's result or a RowError
+GenerationTask = Generator[DecodeRequest, DecodeResult, Any]
+DoneCallback = Callable[[Any], None]  # called with the program's result or a RowError
 
 
 @dataclass
 class Sequence:
     """A program on its way: its current request and, while it has a slot, where it is."""
 
-    program: Program
-    done: Done
-    request: Request
+    task: GenerationTask
+    done: DoneCallback
+    request: DecodeRequest
     rank: tuple[int, int]  # among those that wait: the lowest is next
     tokens: list[int] = field(default_factory=list)  # of the current request
     last_token: int = 0  # drawn, not yet fed
@@ -67,7 +67,7 @@ class Sequence:
 class Engine:
     """Call `submit` for each program, then `step` until it returns False."""
 
-    def __init__(self, model: Model, cache: KVCache, device: torch.device):
+    def __init__(self, model: CausalModel, cache: KVCache, device: torch.device):
         self.model = model
         self.cache = cache
         self.device = device
@@ -81,13 +81,15 @@ class Engine:
         self.positions_read = 0  # of the cache, by the decode steps
         self.prompts: Counter[int] = Counter()  # prefills by their number of positions
 
-    def submit(self, program: Program, done: Done, length: int = 0) -> None:
+    def submit(self, task: GenerationTask, done: DoneCallback, length: int = 0) -> None:
         """Queue a program; `done` is called from within `step`, once.
 
         The longest starts first, so that no slot works alone at the end; `length` is its number of tokens, or
         any guess that grows with it. Equal ones start in the order of their arrival.
         """
-        sequence = Sequence(program, done, Request(None, 0, (), Policy((0, 0), 0)), (-length, next(self._arrivals)))
+        sequence = Sequence(
+            task, done, DecodeRequest(None, 0, (), SamplingParams((0, 0), 0)), (-length, next(self._arrivals))
+        )
         self._advance(sequence, None)
 
     @torch.inference_mode()
@@ -139,27 +141,27 @@ class Engine:
             lows.append(low)
         # a narrower range is filled up with ids that can't be drawn: requests with and without EOS stand side by side
         stacked = pad_sequence(rows, batch_first=True, padding_value=-torch.inf)
-        drawn = draw(stacked, [s.request.policy for s in sequences if s], steps)
+        sampled = sample(stacked, [s.request.params for s in sequences if s], steps)
         self.tokens += len(slots)
         for i, (slot, sequence) in enumerate(zip(slots, sequences, strict=True)):
             assert sequence is not None
-            if not drawn.finite[i]:
+            if not sampled.finite[i]:
                 self.slots[slot] = None
                 sequence.done(RowError("not_finite", f"the model's output is not finite at step {steps[i]}"))
                 continue
-            stop = drawn.stops[i]
+            stop = sampled.stops[i]
             if stop is None:
-                sequence.last_token = lows[i] + drawn.indices[i]
+                sequence.last_token = lows[i] + sampled.indices[i]
                 sequence.tokens.append(sequence.last_token)
                 stop = "length" if len(sequence.tokens) == sequence.request.num_steps else None
             if stop is not None:
                 self.slots[slot] = None
-                self._advance(sequence, Answer(sequence.tokens, stop), slot)
+                self._advance(sequence, DecodeResult(sequence.tokens, stop), slot)
 
-    def _advance(self, sequence: Sequence, answer: Answer | None, slot: int | None = None) -> None:
+    def _advance(self, sequence: Sequence, result: DecodeResult | None, slot: int | None = None) -> None:
         """Send an answer to the program; queue its next request, or hand over its result."""
         try:
-            sequence.request = next(sequence.program) if answer is None else sequence.program.send(answer)
+            sequence.request = next(sequence.task) if result is None else sequence.task.send(result)
         except StopIteration as finished:
             sequence.done(finished.value)
             return
@@ -171,6 +173,6 @@ class Engine:
             assert slot is not None, "a program's first request needs a prompt"
             self.slots[slot] = sequence
             return
-        if answer is not None:  # first things first: an utterance that has begun goes on before new ones begin
+        if result is not None:  # first things first: an utterance that has begun goes on before new ones begin
             sequence.rank = (-sys.maxsize, next(self._arrivals))
         heapq.heappush(self.waiting, (sequence.rank, sequence))

@@ -11,7 +11,7 @@ from pipeline.engine.kv_cache import KVCache
 Step = Callable[[list[int], list[int]], Tensor]  # token and position of every slot -> logits (S, V)
 
 
-class Model(Protocol):
+class CausalModel(Protocol):
     """What the engine needs of a transformer; `model/gpt.py` is one."""
 
     head_rows: tuple[int, int]
@@ -22,7 +22,7 @@ class Model(Protocol):
     def decode(self, tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor: ...
 
 
-def make_step(model: Model, cache: KVCache, device: torch.device) -> Step:
+def make_step(model: CausalModel, cache: KVCache, device: torch.device) -> Step:
     """A graph on CUDA, where launching some hundred small kernels costs more than running them."""
     if device.type == "cuda":
         return GraphStep(model, cache, device)
@@ -39,7 +39,7 @@ class GraphStep:
 
     WARM_UP = 3  # calls on a side stream before a capture, as torch asks: libraries allocate their workspaces
 
-    def __init__(self, model: Model, cache: KVCache, device: torch.device):
+    def __init__(self, model: CausalModel, cache: KVCache, device: torch.device):
         self.model = model
         self.cache = cache
         self.pinned = torch.zeros((2, cache.slots), dtype=torch.int64, pin_memory=True)

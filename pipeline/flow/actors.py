@@ -15,8 +15,8 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipeline.bark.build import BUILDERS, load_text_encoder, place
-from pipeline.bark.fetch import sign_in
+from pipeline.bark.build import BUILDERS, load_text_encoder, make_execution_config
+from pipeline.bark.fetch import set_fsspec_defaults
 from pipeline.bark.stage import Stage, Utterance
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
@@ -56,7 +56,7 @@ class PoolActor:
     before: str  # the stage whose output this one gets
 
     @staticmethod
-    def keep(output: Any) -> Any:
+    def compact_output(output: Any) -> Any:
         """What is kept of an output while the rest of its shard is made."""
         return output
 
@@ -64,9 +64,9 @@ class PoolActor:
         gc.set_threshold(GARBAGE_AFTER)
         self.setup = setup
         self.store = Store(setup.config.output, setup.config.storage_options)
-        sign_in((setup.config.output, setup.config.manifest), setup.config.storage_options)
+        set_fsspec_defaults((setup.config.output, setup.config.manifest), setup.config.storage_options)
         self.checkpoint = Checkpoint(resolve(setup.config.model, setup.revision))
-        self.worker = Worker(self.make_stage(), self.keep)
+        self.worker = Worker(self.make_stage(), self.compact_output)
         here = ray.get_runtime_context()
         self.isolation = Isolation(self.stage_name, setup.board, here.get_node_id())
         self.rows_done = self.shards_here = 0
@@ -79,8 +79,8 @@ class PoolActor:
         torch.set_num_threads(pool.threads or math.ceil(pool.num_cpus))
         device = pool.device if pool.device != "auto" else ("cuda" if pool.num_gpus else "cpu")
         how = {"device": device, "dtype": pool.dtype, "slots": pool.slots, "quantize": pool.quantize}
-        at = place(width=self.checkpoint.width, measure=agreed(self.store), **how)
-        return BUILDERS[self.stage_name](self.checkpoint, at)
+        execution = make_execution_config(width=self.checkpoint.width, autotuner=agreed(self.store), **how)
+        return BUILDERS[self.stage_name](self.checkpoint, execution)
 
     def report(self, rows: int = 0, now: bool = False) -> None:
         """Tell the board, at most once a second; nobody waits for it."""
@@ -96,7 +96,7 @@ class PoolActor:
         reports = asyncio.create_task(self._report_on())
         self.shards_here += 1
         try:
-            made = await self.isolation.serve(shard, await self.rows_of(batch), self.several, self.crashed)
+            made = await self.isolation.serve(shard, await self.rows_of(batch), self.process_rows, self.crashed)
             return await self.finish(shard, made)
         finally:
             reports.cancel()
@@ -109,7 +109,7 @@ class PoolActor:
             await asyncio.sleep(REPORT_EVERY_S)
             self.report()
 
-    async def several(self, rows: dict[int, Any]) -> list[Made]:
+    async def process_rows(self, rows: dict[int, Any]) -> list[Made]:
         """These rows of a shard through the stage at once, in order."""
         segments = await self.segments_of(rows)
         # in a thread: a voice may come from far away, and the event loop serves other shards
@@ -117,7 +117,7 @@ class PoolActor:
         begun = [[(each, self.worker.run(*given) if given else None) for each, given in row] for row in inputs]
         made: list[Made] = []
         for row in begun:
-            made += [self.end(each, await output) if output else (each, None) for each, output in row]
+            made += [self.attach_output(each, await output) if output else (each, None) for each, output in row]
             self.report(rows=1)
         return made
 
@@ -147,7 +147,7 @@ class PoolActor:
         """What the stage gets; raises RowError."""
         return utterance_of(segment, self.checkpoint.folder), unpack(segment, self.before)
 
-    def end(self, segment: Segment, output: Any) -> Made:
+    def attach_output(self, segment: Segment, output: Any) -> Made:
         """A segment with the stage's output; a RowError becomes its error."""
         if isinstance(output, RowError):
             return fail(segment, self.stage_name, output), None
@@ -184,9 +184,9 @@ class Semantic(PoolActor):
     def input_of(self, segment: Segment) -> tuple[Utterance, None]:
         return utterance_of(segment, self.checkpoint.folder, self.encoder.encode(segment.pop("text"))), None
 
-    def end(self, segment: Segment, output: Any) -> Made:
+    def attach_output(self, segment: Segment, output: Any) -> Made:
         if isinstance(output, RowError):
-            return super().end(segment, output)
+            return super().attach_output(segment, output)
         known = {"num_semantic": output.tokens.size, "stop": output.stop, "codes": pack(output.tokens)}
         return segment | known, None
 
@@ -205,13 +205,13 @@ class Decode(PoolActor):
     stage_name, blamed, before = "decode", "decode", "fine"
 
     @staticmethod
-    def keep(output: Any) -> Any:
+    def compact_output(output: Any) -> Any:
         return Clip.of(output)  # half the memory
 
     def input_of(self, segment: Segment) -> tuple[Utterance, Any]:
         return super().input_of(segment | {"voice": None})
 
-    def end(self, segment: Segment, output: Any) -> Made:
+    def attach_output(self, segment: Segment, output: Any) -> Made:
         return segment, output
 
     async def finish(self, shard: int, made: list[Made]) -> pa.Table:
@@ -224,8 +224,8 @@ class Decode(PoolActor):
         made.clear()  # the rows hold joined copies
         rows = read_shard(self.store, plan, shard)
         how = (config.audio.format, self.setup.model, plan.generation)
-        commit, stood = write_shard(self.store, shard, rows, outcomes, *how)
-        return pa.Table.from_pylist([vars(commit) | {"stood": stood}], schema=RECEIPT)
+        commit, already_committed = write_shard(self.store, shard, rows, outcomes, *how)
+        return pa.Table.from_pylist([vars(commit) | {"already_committed": already_committed}], schema=RECEIPT)
 
 
 POOLS: dict[str, type[PoolActor]] = {"semantic": Semantic, "coarse": Coarse, "fine": Fine, "decode": Decode}

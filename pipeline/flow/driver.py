@@ -14,26 +14,26 @@ from ray.exceptions import RayError
 
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, IncompleteError, StorageError
-from pipeline.flow import kernel_agreement as layouts
+from pipeline.flow import kernel_agreement as kernel_agreement
 from pipeline.flow import preflight
 from pipeline.flow.actors import Setup
-from pipeline.flow.planning import Model, absolute, plan_manifest, plan_retry, settings_of_retry
+from pipeline.flow.planning import ModelInfo, absolute, plan_manifest, plan_retry, settings_of_retry
 from pipeline.flow.pools import receipts
 from pipeline.flow.progress import Board, Reporter, Tally
 from pipeline.shards.plan import Plan, plans_of
-from pipeline.shards.reader import Standing, commits, committed_shards, standing
+from pipeline.shards.reader import RowCounts, commits, committed_shards, count_rows
 from pipeline.storage.store import Store
 
 IDLE_ROUNDS = 5  # in a row without a commit and without a culprit: to find one that hangs or raises can take 4
-LASTING = (StorageError.__name__, ConfigError.__name__)  # another round would find the same
-STOOD = (
+NON_RETRYABLE = (StorageError.__name__, ConfigError.__name__)  # another round would find the same
+ALREADY_COMMITTED = (
     "shard {} was committed already when it was made here: another run is at work on this output, or a process died "
     "after its commit. Nothing is lost or doubled; of two runs, one can be stopped."
 )
 SHARDS_PER_ROUND = 10_000  # in one execution: bounds what the driver holds, whatever the manifest's size
 
 
-def run(config: RunConfig, address: str | None = None) -> Standing:
+def run(config: RunConfig, address: str | None = None) -> RowCounts:
     """Everything from a config to a complete output.
 
     Raises:
@@ -42,32 +42,32 @@ def run(config: RunConfig, address: str | None = None) -> Standing:
     """
     config = absolute(config)
     store = Store(config.output, config.storage_options)
-    model = Model.check(config)
+    model = ModelInfo.check(config)
     plans = plan_manifest(config, store, model)
     return complete(config, store, model, plans, plans[0], address)
 
 
-def retry(store: Store, seed: int | None, changes: list[str], address: str | None = None) -> Standing:
+def retry(store: Store, seed: int | None, changes: list[str], address: str | None = None) -> RowCounts:
     """The rows that failed, once more, with another seed and changed settings; what they were stays on record.
 
     Raises:
         ConfigError, IncompleteError: as `run`.
     """
     plans, held = plans_of(store), commits(store)
-    now = standing(plans, held)
+    now = count_rows(plans, held)
     config = absolute(settings_of_retry(store, plans[-1], now, seed, changes))
     if not (now.to_go or now.failed):
         print("no row stands failed: nothing to do", file=sys.stderr)
         return now
-    model = Model.check(config)
+    model = ModelInfo.check(config)
     if not now.to_go:
         plans.append(plan_retry(config, store, model, plans[-1], held))
     return complete(config, store, model, plans, plans[-1], address)
 
 
 def complete(
-    config: RunConfig, store: Store, model: Model, plans: list[Plan], plan: Plan, address: str | None
-) -> Standing:
+    config: RunConfig, store: Store, model: ModelInfo, plans: list[Plan], plan: Plan, address: str | None
+) -> RowCounts:
     """What is missing of one plan, and then the sum of all."""
     try:
         work(config, store, model, plan, address)
@@ -98,13 +98,13 @@ def connect(address: str | None) -> None:
         raise ConfigError(f"Ray at {address}: can't connect: {' '.join(str(error).split())}") from error
 
 
-def work(config: RunConfig, store: Store, model: Model, plan: Plan, address: str | None) -> None:
+def work(config: RunConfig, store: Store, model: ModelInfo, plan: Plan, address: str | None) -> None:
     """All shards of one plan that are not committed yet, on Ray."""
     missing = sorted(set(plan.shards) - committed_shards(store))
     if not missing:
         print("every shard is committed already: nothing to do", file=sys.stderr)
         return
-    layouts.check(store)
+    kernel_agreement.check(store)
     connect(address)
     if not config.cluster_can_grow:
         preflight.check(config, preflight.alive_nodes(ray.nodes()))
@@ -124,7 +124,7 @@ def rounds(plan: Plan, missing: list[int], store: Store, setup: Setup) -> None:
             found = ray.get(setup.board.blamed.remote())
             idle = idle + 1 if (len(left), found) == (len(missing), blamed) else 0
             blamed = found
-            if idle == IDLE_ROUNDS or (idle and any(name in cause for name in LASTING)):
+            if idle == IDLE_ROUNDS or (idle and any(name in cause for name in NON_RETRYABLE)):
                 raise IncompleteError(
                     f"{len(left):,} of {plan.num_shards:,} shards are missing and nothing more gets committed: "
                     f"{cause}; mend that and run the same command again"
@@ -143,9 +143,9 @@ def run_round(shards: list[int], setup: Setup, tally: Tally) -> Exception | None
             tally.written += receipt["written"]
             tally.failed += receipt["failed"]
             tally.num_samples += receipt["num_samples"]
-            if receipt["stood"] and not tally.stood:
-                print(STOOD.format(receipt["shard"]), file=sys.stderr)
-            tally.stood += receipt["stood"]
+            if receipt["already_committed"] and not tally.already_committed:
+                print(ALREADY_COMMITTED.format(receipt["shard"]), file=sys.stderr)
+            tally.already_committed += receipt["already_committed"]
     except (RayError, TimeoutError) as error:
         return error
     return None
@@ -160,13 +160,13 @@ def first_line(error: Exception) -> str:
     return (causes or lines[:1] or [type(error).__name__])[-1]
 
 
-def add_up(plans: list[Plan], store: Store) -> Standing:
+def add_up(plans: list[Plan], store: Store) -> RowCounts:
     """Every row in exactly one place, by the commits.
 
     Raises:
         IncompleteError: the sum is wrong.
     """
-    now = standing(plans, commits(store))
+    now = count_rows(plans, commits(store))
     if now.to_go:
         again = "`barkery retry`" if plans[-1].generation else "the same command"
         raise IncompleteError(f"{now}: run {again} again")

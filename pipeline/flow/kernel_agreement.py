@@ -11,28 +11,28 @@ from pathlib import Path
 
 import torch
 
-from pipeline.bark.build import Measure, measured
+from pipeline.bark.build import Autotuner, autotune_once
 from pipeline.errors import ConfigError, one_line
-from pipeline.kernels.attention_backends import ATTEND
-from pipeline.kernels.autotune import Layout
-from pipeline.kernels.matmul_backends import PRODUCTS
+from pipeline.kernels.attention_backends import ATTENTION_BACKENDS
+from pipeline.kernels.autotune import KernelConfig
+from pipeline.kernels.matmul_backends import MATMUL_BACKENDS
 from pipeline.storage.store import Store
 
-FOLDER = "_plan/layouts"
+FOLDER = "_plan/kernels"
 
 
-def agreed(store: Store) -> Measure:
+def agreed(store: Store) -> Autotuner:
     """A measurement that is made once for each kind of processor in a run; who first writes it decides it."""
 
-    def measure(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> Layout:
+    def autotuner(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> KernelConfig:
         name = f"{FOLDER}/{kind(slots, width, quantize or str(dtype))}.json"
         if not store.exists(name):
-            layout = measured(slots, width, dtype, quantize)
-            if store.create(name, json.dumps(asdict(layout)).encode()):
-                return layout
+            kernels = autotune_once(slots, width, dtype, quantize)
+            if store.create(name, json.dumps(asdict(kernels)).encode()):
+                return kernels
         return read(store, name)
 
-    return measure
+    return autotuner
 
 
 def check(store: Store) -> None:
@@ -44,18 +44,22 @@ def check(store: Store) -> None:
         read(store, f"{FOLDER}/{name}")
 
 
-def read(store: Store, name: str) -> Layout:
+def read(store: Store, name: str) -> KernelConfig:
     """Raises ConfigError."""
     try:
-        layout = Layout(**json.loads(store.get(name)))
-        if not (layout.few in PRODUCTS and layout.many in PRODUCTS and layout.attend in ATTEND):
-            raise ValueError(f"{layout} is not known")
+        kernels = KernelConfig(**json.loads(store.get(name)))
+        if not (
+            kernels.decode in MATMUL_BACKENDS
+            and kernels.prefill in MATMUL_BACKENDS
+            and kernels.attend in ATTENTION_BACKENDS
+        ):
+            raise ValueError(f"{kernels} is not known")
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{store.path(name)}: damaged, or of another version: {one_line(error)}; use a new output folder, or "
             "delete it: what is still missing may then differ in low bits from what is there"
         ) from error
-    return layout
+    return kernels
 
 
 def kind(slots: int, width: int, numbers: str) -> str:

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError, redact
 from pipeline.manifest.manifest import Manifest
 from pipeline.shards.card import card
 from pipeline.shards.plan import Plan, open_plans, part_name, planned_shards, refuse_changes, run_file, write_plan
-from pipeline.shards.reader import Standing
+from pipeline.shards.reader import RowCounts
 from pipeline.shards.writer import Commit
 from pipeline.storage.store import Store
 
@@ -29,7 +29,7 @@ NOT_FOR_RETRIES = ("manifest", "output", "limit", "rows_per_shard")  # a retry t
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelInfo:
     """A checkpoint that was looked at: it is whole, and this is what the output says of it."""
 
     columns: dict[str, str]  # model, model_revision, generator
@@ -37,7 +37,7 @@ class Model:
     tokenizer: str  # hash of its files
 
     @classmethod
-    def check(cls, config: RunConfig) -> "Model":
+    def check(cls, config: RunConfig) -> "ModelInfo":
         """A wrong model is found here, not by an actor. Raises ConfigError."""
         checkpoint = Checkpoint(resolve(config.model, config.revision))
         checkpoint.check()
@@ -77,7 +77,7 @@ def absolute(config: RunConfig) -> RunConfig:
     return config.model_copy(update=local)
 
 
-def plan_manifest(config: RunConfig, store: Store, model: Model) -> list[Plan]:
+def plan_manifest(config: RunConfig, store: Store, model: ModelInfo) -> list[Plan]:
     """The plans in the output, or a new one; a changed config, model or manifest is refused."""
     manifest = Manifest(config.manifest, config.storage_options, config.limit)
     num_rows = manifest.check()
@@ -112,7 +112,7 @@ def saved(config: RunConfig) -> dict[str, Any]:
     return kept | {key: redact(kept[key]) for key in ("model", "tokenizer", "manifest", "output") if kept[key]}
 
 
-def settings_of_retry(store: Store, last: Plan, now: Standing, seed: int | None, changes: list[str]) -> RunConfig:
+def settings_of_retry(store: Store, last: Plan, now: RowCounts, seed: int | None, changes: list[str]) -> RunConfig:
     """How failed rows are tried again: as in the last plan, with a new seed; where that retry did not end, as it is.
 
     Raises:
@@ -137,7 +137,7 @@ def settings_of_retry(store: Store, last: Plan, now: Standing, seed: int | None,
     return config.model_copy(update=place)
 
 
-def plan_retry(config: RunConfig, store: Store, model: Model, last: Plan, held: list[Commit]) -> Plan:
+def plan_retry(config: RunConfig, store: Store, model: ModelInfo, last: Plan, held: list[Commit]) -> Plan:
     """A plan of all rows that failed in the last one, in shards that go on counting."""
     failing = {commit.shard: commit.failed for commit in held if commit.shard in last.shards and commit.failed}
     sizes = (sum(failing.values()), last.rows_per_shard)

@@ -14,14 +14,14 @@ from rich.table import Table
 
 from pipeline import spec
 from pipeline.config import STAGES
-from pipeline.flow.isolation import Unended, Work
+from pipeline.flow.isolation import AttemptKey, AttemptTracker
 
 LOG_EVERY_S = 10.0
 Counts = tuple[int, int, int, int, float]  # rows, tokens, busy and capacity slot-steps, busy seconds
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-class Board(Unended):
+class Board(AttemptTracker):
     """Holds the last word of every actor, and what was begun and not ended. Losing it loses a bar, and memory of
     crashes: nothing else."""
 
@@ -29,10 +29,10 @@ class Board(Unended):
         super().__init__()
         self.said: dict[str, dict[str, Counts]] = {stage: {} for stage in STAGES}
 
-    def begin(self, work: Work, node: str, at_most: int | None = None) -> int:
-        if work in self.nodes:
-            self.forgive({node["NodeID"] for node in ray.nodes() if node["Alive"]})
-        return super().begin(work, node, at_most)
+    def begin(self, key: AttemptKey, node: str, at_most: int | None = None) -> int:
+        if key in self.nodes:
+            self.forget_lost_nodes({node["NodeID"] for node in ray.nodes() if node["Alive"]})
+        return super().begin(key, node, at_most)
 
     def report(self, stage: str, actor: str, counts: Counts) -> None:
         self.said[stage][actor] = counts
@@ -56,7 +56,7 @@ class Tally:
     written: int = 0
     failed: int = 0
     num_samples: int = 0  # of this run
-    stood: int = 0  # shards that somebody else had committed
+    already_committed: int = 0  # shards that somebody else had committed
     start: float = field(default_factory=time.monotonic)
 
     @property

@@ -17,7 +17,7 @@ from pipeline.engine.random import make_key
 from pipeline.errors import ConfigError, RowError
 from pipeline.schema import SAMPLING_COLUMNS
 from pipeline.shards.audio import Clip
-from pipeline.shards.writer import Failed, Spoken
+from pipeline.shards.writer import FailedRow, SpokenRow
 
 MAX_ROW_SAMPLES = 12 * 3600 * spec.SAMPLE_RATE  # a WAV of them stays below the 2 GiB of one value in Arrow
 CODEBOOKS = {"semantic": 1, "coarse": 2, "fine": 8}  # rows of `codes` after each stage
@@ -83,23 +83,23 @@ def unpack(segment: Segment, stage: str) -> np.ndarray:
     return flat if stage == "semantic" else flat.reshape(CODEBOOKS[stage], -1)
 
 
-def outcome(segments: list[tuple[Segment, Any]], pause_s: float) -> Spoken | Failed:
+def outcome(segments: list[tuple[Segment, Any]], pause_s: float) -> SpokenRow | FailedRow:
     """A row from all its segments, each with its Clip or a RowError: one failed segment fails the row."""
     first = segments[0][0]
     for segment, clip in segments:
         if segment.get("error_kind"):
             error = RowError(segment["error_kind"], segment["error_message"])
-            return Failed(first.get("seed"), segment["error_stage"], error)
+            return FailedRow(first.get("seed"), segment["error_stage"], error)
         if isinstance(clip, RowError):
-            return Failed(first["seed"], "decode", clip)
+            return FailedRow(first["seed"], "decode", clip)
     clips: list[Clip] = [clip for _, clip in segments]
     pauses = (len(clips) - 1) * round(pause_s * spec.SAMPLE_RATE)
     if (num_samples := pauses + sum(clip.samples.size for clip in clips)) > MAX_ROW_SAMPLES:
         message = f"{num_samples / spec.SAMPLE_RATE / 3600:.1f} hours in one row, at most 12; split the text into rows"
-        return Failed(first["seed"], "decode", RowError("too_long", message))
+        return FailedRow(first["seed"], "decode", RowError("too_long", message))
     stops = {segment["stop"] for segment, _ in segments}
     frames = [unpack(segment, "fine").shape[1] for segment, _ in segments]
-    return Spoken(
+    return SpokenRow(
         samples=join([clip.samples for clip in clips], pause_s),
         peak=max(clip.peak for clip in clips),
         seed=first["seed"],

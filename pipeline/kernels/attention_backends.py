@@ -26,16 +26,16 @@ def tiled(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 @cache
 def kernel() -> Attend:
     from pipeline.kernels.prefill_attention import (
-        Tiled,  # here: numba takes a moment, and who doesn't attend needs none
+        TiledAttention,  # here: numba takes a moment, and who doesn't attend needs none
     )
 
-    return Tiled()
+    return TiledAttention()
 
 
-ATTEND: dict[str, Attend] = {"tiled": tiled, "plain": plain}
+ATTENTION_BACKENDS: dict[str, Attend] = {"tiled": tiled, "plain": plain}
 
 
-def can_attend(name: str, dtype: torch.dtype) -> bool:
+def attention_available(name: str, dtype: torch.dtype) -> bool:
     """Whether that way is possible here, on a CPU."""
     if name == "plain":
         return True

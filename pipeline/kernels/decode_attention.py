@@ -53,7 +53,7 @@ def attend_rows(qkv, k, v, lengths, out, first, stride):  # type: ignore[no-unty
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # as `attend_rows` takes them
 
 
-class Threads:
+class ThreadPoolRunner:
     """`attend_rows` on threads of our own."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Threads:
             each.result()
 
 
-class Team:
+class OpenMPRunner:
     """`attend_rows` on torch's own threads: a step of 8 slots takes 24 to 25 ms instead of 29 to 32 (docs/log.md)."""
 
     def __init__(self) -> None:
@@ -79,17 +79,17 @@ class Team:
         self.kernel(*(each.ctypes.data for each in (qkv, k, v, out)), *k.shape, k.itemsize, *lengths)
 
 
-def attend_part(told):  # type: ignore[no-untyped-def]
-    """One thread's rows. `told`: where qkv, k, v and out lie, then S, H, T, D, a key's bytes, and S lengths."""
-    S, H, T, D = told[4], told[5], told[6], told[7]
-    qkv = numba.carray(float32_at(told[0]), (S, 3, H, D))
-    out = numba.carray(float32_at(told[3]), (S, H, D))
-    lengths = numba.carray(told, 9 + S)[9:]
-    if told[8] == 2:
-        k, v = numba.carray(int16_at(told[1]), (S, H, T, D)), numba.carray(int16_at(told[2]), (S, H, T, D))
+def attend_part(args):  # type: ignore[no-untyped-def]
+    """One thread's rows. `args`: where qkv, k, v and out lie, then S, H, T, D, a key's bytes, and S lengths."""
+    S, H, T, D = args[4], args[5], args[6], args[7]
+    qkv = numba.carray(float32_at(args[0]), (S, 3, H, D))
+    out = numba.carray(float32_at(args[3]), (S, H, D))
+    lengths = numba.carray(args, 9 + S)[9:]
+    if args[8] == 2:
+        k, v = numba.carray(int16_at(args[1]), (S, H, T, D)), numba.carray(int16_at(args[2]), (S, H, T, D))
         attend_rows(qkv, k, v, lengths, out, thread_number(), num_threads())
     else:
-        keys, values = numba.carray(float32_at(told[1]), (S, H, T, D)), numba.carray(float32_at(told[2]), (S, H, T, D))
+        keys, values = numba.carray(float32_at(args[1]), (S, H, T, D)), numba.carray(float32_at(args[2]), (S, H, T, D))
         attend_rows(qkv, keys, values, lengths, out, thread_number(), num_threads())
 
 
@@ -97,7 +97,7 @@ class CPUAttention:
     """`attend_rows` on as many threads as torch has: torch's own where they can be had."""
 
     def __init__(self) -> None:
-        self.run: Callable[[Arrays], None] = Team() if openmp() else Threads()
+        self.run: Callable[[Arrays], None] = OpenMPRunner() if openmp() else ThreadPoolRunner()
 
     def __call__(self, qkv: Tensor, k: Tensor, v: Tensor, lengths: np.ndarray) -> Tensor:
         """qkv (S, 3 · H · D); k and v (S, H, T, D), float32 or bfloat16; lengths (S,), with the new position

@@ -40,25 +40,25 @@ def scale_rows(sums, size, scale, y, first, stop):  # type: ignore[no-untyped-de
             y[m, n] = np.float32(sums[m, n]) * (size[m] * scale[n])
 
 
-def quantize_part(told):  # type: ignore[no-untyped-def]
-    """One thread's rows. `told`: where x, rows and size lie, then M, K."""
-    M, K = told[3], told[4]
-    x = numba.carray(float32_at(told[0]), (M, K))
-    rows, size = numba.carray(int8_at(told[1]), (M, K)), numba.carray(float32_at(told[2]), (M,))
+def quantize_part(args):  # type: ignore[no-untyped-def]
+    """One thread's rows. `args`: where x, rows and size lie, then M, K."""
+    M, K = args[3], args[4]
+    x = numba.carray(float32_at(args[0]), (M, K))
+    rows, size = numba.carray(int8_at(args[1]), (M, K)), numba.carray(float32_at(args[2]), (M,))
     first, stop = share(M)
     quantize_rows(x, rows, size, first, stop)
 
 
-def scale_part(told):  # type: ignore[no-untyped-def]
-    """One thread's rows. `told`: where sums, size, scale and y lie, then M, N."""
-    M, N = told[4], told[5]
-    sums, size = numba.carray(int32_at(told[0]), (M, N)), numba.carray(float32_at(told[1]), (M,))
-    scale, y = numba.carray(float32_at(told[2]), (N,)), numba.carray(float32_at(told[3]), (M, N))
+def scale_part(args):  # type: ignore[no-untyped-def]
+    """One thread's rows. `args`: where sums, size, scale and y lie, then M, N."""
+    M, N = args[4], args[5]
+    sums, size = numba.carray(int32_at(args[0]), (M, N)), numba.carray(float32_at(args[1]), (M,))
+    scale, y = numba.carray(float32_at(args[2]), (N,)), numba.carray(float32_at(args[3]), (M, N))
     first, stop = share(M)
     scale_rows(sums, size, scale, y, first, stop)
 
 
-class Rows:
+class Int8Rows:
     """
     Raises:
         RuntimeError: torch's threads can't be had here.

@@ -7,7 +7,7 @@
 
 In both int8 ways each row of activations has a scale of its own, so that it can't feel its neighbours, as it would
 with torch's dynamic quantization (one scale for the batch). All but the first are private operators of torch, or ones
-that are to go one day: `available` tells whether they are there.
+that are to go one day: `matmul_available` tells whether they are there.
 """
 
 import warnings
@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Product = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
+MatMul = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
 
 
-def plain_product(weight: Tensor, bias: Tensor | None) -> Product:
+def plain_matmul(weight: Tensor, bias: Tensor | None) -> MatMul:
     return lambda x: F.linear(x, weight, bias)
 
 
-def onednn_product(weight: Tensor, bias: Tensor | None) -> Product:
+def onednn_matmul(weight: Tensor, bias: Tensor | None) -> MatMul:
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
-def int8_product(weight: Tensor, bias: Tensor | None) -> Product:
+def int8_matmul(weight: Tensor, bias: Tensor | None) -> MatMul:
     """Each row is scaled to [-1, 1] before fbgemm's product, which has one scale."""
     scale = weight.abs().amax(1).clamp_min(1e-12) / 127
     zero = torch.zeros(len(weight), dtype=torch.int64)
@@ -47,12 +47,12 @@ def int8_product(weight: Tensor, bias: Tensor | None) -> Product:
     return product
 
 
-def onednn_int8_product(weight: Tensor, bias: Tensor | None) -> Product:
-    from pipeline.kernels.int8_matmul import Rows  # here: numba takes a moment, and who doesn't multiply needs none
+def onednn_int8_matmul(weight: Tensor, bias: Tensor | None) -> MatMul:
+    from pipeline.kernels.int8_matmul import Int8Rows  # here: numba takes a moment, and who doesn't multiply needs none
 
     if not sums_are_exact():
         raise RuntimeError("sums of products of 8 bits overflow on this processor")
-    convert = Rows()
+    convert = Int8Rows()
     weights, scale = convert.to_int8(weight.detach().float())
 
     def product(x: Tensor) -> Tensor:
@@ -69,20 +69,20 @@ def sums_are_exact() -> bool:
     return bool((torch._int_mm(largest, largest.t()) == 64 * 127**2).all())
 
 
-PRODUCTS: dict[str, Callable[[Tensor, Tensor | None], Product]] = {
-    "plain": plain_product,
-    "onednn": onednn_product,
-    "int8": int8_product,
-    "onednn_int8": onednn_int8_product,
+MATMUL_BACKENDS: dict[str, Callable[[Tensor, Tensor | None], MatMul]] = {
+    "plain": plain_matmul,
+    "onednn": onednn_matmul,
+    "int8": int8_matmul,
+    "onednn_int8": onednn_int8_matmul,
 }
 
 
-def available(name: str) -> bool:
+def matmul_available(name: str) -> bool:
     """Whether this processor and this build of torch can compute that way: a product of ones is tried."""
     if name == "int8" and "fbgemm" not in torch.backends.quantized.supported_engines:
         return False
     try:
-        PRODUCTS[name](torch.ones(4, 8), None)(torch.ones(1, 8))
+        MATMUL_BACKENDS[name](torch.ones(4, 8), None)(torch.ones(1, 8))
     except (AttributeError, RuntimeError):
         return False
     return True

@@ -39,7 +39,7 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
-def let_go(weight: Tensor) -> None:
+def release_mapped_pages(weight: Tensor) -> None:
     """Of a weight that is read no more: pages that are mapped from a file leave this process.
 
     They stay in the system's page cache, for other actors, and would come back if they were read. Does nothing for

@@ -42,11 +42,11 @@ def attend_block(q, q_row, k, v, v_row, out, out_row, seen, causal, query, score
             to[d] = mixed[r, d] / totals[r]
 
 
-def attend_part(told):  # type: ignore[no-untyped-def]
-    """One thread's blocks. `told`: where q, k, v and out lie, then H, N, T, D, whether causal, and the floats from head
+def attend_part(args):  # type: ignore[no-untyped-def]
+    """One thread's blocks. `args`: where q, k, v and out lie, then H, N, T, D, whether causal, and the floats from head
     to head and from row to row of q and v."""
-    q, k, v, out, H, N, T, D, causal = told[0], told[1], told[2], told[3], told[4], told[5], told[6], told[7], told[8]
-    q_head, q_row, v_head, v_row = told[9], told[10], told[11], told[12]
+    q, k, v, out, H, N, T, D, causal = args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7], args[8]
+    q_head, q_row, v_head, v_row = args[9], args[10], args[11], args[12]
     width, mixed_width = T + -T % COLUMNS, D + -D % COLUMNS
     query, scores = np.zeros((ROWS, D), np.float32), np.zeros((ROWS, width), np.float32)
     mixed, totals = np.empty((ROWS, mixed_width), np.float32), np.empty(ROWS, np.float32)
@@ -61,7 +61,7 @@ def attend_part(told):  # type: ignore[no-untyped-def]
         )  # fmt: skip
 
 
-class Tiled:
+class TiledAttention:
     """
     Raises:
         RuntimeError: torch's threads can't be had here.

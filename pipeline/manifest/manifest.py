@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ConfigError, one_line, redact
 from pipeline.manifest.columns import cast_known, check_columns, joined, refuse_what_python_lacks, unified
 from pipeline.schema import ROW_COLUMNS
-from pipeline.storage.store import listing, open_patiently
+from pipeline.storage.store import listing, open_with_retries
 
 BATCH_ROWS, BATCH_BYTES = 4096, 32 * 2**20
 BLOCK_BYTES = 2**20  # of CSV and JSONL. Larger where Arrow says so, up to:
@@ -160,7 +160,7 @@ def read_file(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.Table]:
 
 
 def read_parquet(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.RecordBatch]:
-    with open_patiently(fs, path) as file:
+    with open_with_retries(fs, path) as file:
         # with pre_buffer, Arrow fetches the whole file ahead of its reader and holds it
         whole = pq.ParquetFile(file, pre_buffer=False)
         yield from whole.iter_batches(rows_at_a_time(whole.metadata))
@@ -172,7 +172,7 @@ def read_lines(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[pa.RecordBa
     while True:
         seen = 0
         try:
-            with open_patiently(fs, path) as file:
+            with open_with_retries(fs, path) as file:
                 for batch in open_lines(file, path, size):
                     new = batch[max(0, given - seen) :]
                     seen += len(batch)

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline import spec
-from pipeline.kernels.attention_backends import ATTEND
-from pipeline.kernels.autotune import Layout
-from pipeline.kernels.linear import Table, lay_out
+from pipeline.kernels.attention_backends import ATTENTION_BACKENDS
+from pipeline.kernels.autotune import KernelConfig
+from pipeline.kernels.linear import Embedding, pack_weights
 from pipeline.model.gpt import Block, GPTConfig, LayerNorm
 
 
@@ -19,14 +19,19 @@ class FineGPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        self.attend = ATTEND["plain"]
-        self.wtes = nn.ModuleList([Table(config.input_vocab_size, config.n_embd) for _ in range(config.n_codes_total)])
-        self.wpe = Table(config.block_size, config.n_embd)
+        self.attend = ATTENTION_BACKENDS["plain"]
+        self.wtes = nn.ModuleList(
+            [Embedding(config.input_vocab_size, config.n_embd) for _ in range(config.n_codes_total)]
+        )
+        self.wpe = Embedding(config.block_size, config.n_embd)
         # Unlike the causal models, every layer norm has a bias here, whatever `bias` says.
         self.h = nn.ModuleList([Block(config, norm_bias=True) for _ in range(config.n_layer)])
         self.ln_f = LayerNorm(config.n_embd, bias=True)
         self.lm_heads = nn.ModuleList(
-            [Table(config.output_vocab_size, config.n_embd) for _ in range(config.n_codes_given, config.n_codes_total)]
+            [
+                Embedding(config.output_vocab_size, config.n_embd)
+                for _ in range(config.n_codes_given, config.n_codes_total)
+            ]
         )
         for i, head in enumerate(self.lm_heads):  # wtes[0] alone is not tied to a head
             self.wtes[config.n_codes_given + i].weight = head.weight
@@ -53,7 +58,7 @@ class FineGPT(nn.Module):
         head = self.lm_heads[codebook - self.config.n_codes_given]
         return F.linear(self.ln_f(x), head.weight[: spec.CODEBOOK_SIZE]).float()
 
-    def lay_out(self, layout: Layout) -> None:
+    def pack_weights(self, kernels: KernelConfig) -> None:
         """All weights into a layout, once; the heads, which are embeddings too, stay as they are."""
-        lay_out(self, layout)
-        self.attend = ATTEND[layout.attend]
+        pack_weights(self, kernels)
+        self.attend = ATTENTION_BACKENDS[kernels.attend]

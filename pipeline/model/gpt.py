@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.kernels.attention_backends import ATTEND
-from pipeline.kernels.autotune import Layout
-from pipeline.kernels.linear import Linear, Table, lay_out
-from pipeline.kernels.matmul_backends import PRODUCTS, Product, available
+from pipeline.kernels.attention_backends import ATTENTION_BACKENDS
+from pipeline.kernels.autotune import KernelConfig
+from pipeline.kernels.linear import Embedding, Linear, pack_weights
+from pipeline.kernels.matmul_backends import MATMUL_BACKENDS, MatMul, matmul_available
 
 
 class Cache(Protocol):
@@ -111,14 +111,14 @@ class GPT(nn.Module):
         self.config = config
         self.merged_len = merged_len
         self.head_rows = (0, config.output_vocab_size)
-        self.attend = ATTEND["plain"]
+        self.attend = ATTENTION_BACKENDS["plain"]
         self.cache_dtype: torch.dtype | None = None
-        self._head: Product | None = None
-        self.wte = Table(config.input_vocab_size, config.n_embd)
-        self.wpe = Table(config.block_size, config.n_embd)
+        self._head: MatMul | None = None
+        self.wte = Embedding(config.input_vocab_size, config.n_embd)
+        self.wpe = Embedding(config.block_size, config.n_embd)
         self.h = nn.ModuleList([Block(config, norm_bias=config.bias) for _ in range(config.n_layer)])
         self.ln_f = LayerNorm(config.n_embd, config.bias)
-        self.lm_head = Table(config.output_vocab_size, config.n_embd)
+        self.lm_head = Embedding(config.output_vocab_size, config.n_embd)
 
     def embed_prompt(self, ids: Tensor) -> Tensor:
         """ids (P',) -> (1, P, C): P = P' - merged_len positions."""
@@ -165,10 +165,12 @@ class GPT(nn.Module):
             return F.linear(x, self.lm_head.weight[low:high]).float()
         return self._head(x).float()
 
-    def lay_out(self, layout: Layout) -> None:
+    def pack_weights(self, kernels: KernelConfig) -> None:
         """All weights into a layout, once, after `head_rows` is set; the head stays exact."""
-        lay_out(self, layout)
-        self.attend, self.cache_dtype = ATTEND[layout.attend], layout.cache_dtype
-        if layout.few != "plain":
+        pack_weights(self, kernels)
+        self.attend, self.cache_dtype = ATTENTION_BACKENDS[kernels.attend], kernels.cache_dtype
+        if kernels.decode != "plain":
             low, high = self.head_rows
-            self._head = PRODUCTS["onednn" if available("onednn") else "plain"](self.lm_head.weight[low:high], None)
+            self._head = MATMUL_BACKENDS["onednn" if matmul_available("onednn") else "plain"](
+                self.lm_head.weight[low:high], None
+            )

@@ -54,7 +54,7 @@ class Plan:
         return f"{folder(self.generation)}/{self.files[(shard - self.first_shard) // SHARDS_PER_FILE]}"
 
 
-PLAN = TypeAdapter(Plan)
+PLAN_ADAPTER = TypeAdapter(Plan)
 
 
 def folder(generation: int) -> str:
@@ -92,7 +92,7 @@ def open_plan(store: Store, generation: int = 0) -> Plan | None:
     """One generation's plan, if it is there."""
     name = run_file(generation)
     try:
-        plan = replace(PLAN.validate_json(store.get(name), strict=True), generation=generation)
+        plan = replace(PLAN_ADAPTER.validate_json(store.get(name), strict=True), generation=generation)
         if len(plan.files) != -(-plan.num_shards // SHARDS_PER_FILE):
             raise ValueError(f"files: {len(plan.files)} for {plan.num_shards} shards")
     except FileNotFoundError:

@@ -12,12 +12,12 @@ from pipeline.shards.plan import Plan, part_name
 from pipeline.shards.writer import Commit, read_commit
 from pipeline.storage.store import Store
 
-COMMIT = re.compile(r"part-(\d{5,})\.json")
+COMMIT_FILE = re.compile(r"part-(\d{5,})\.json")
 
 
 def committed_shards(store: Store) -> set[int]:
     """Numbers of the shards that count, by one listing."""
-    return {int(found[1]) for name in store.names("_commits") if (found := COMMIT.fullmatch(name))}
+    return {int(found[1]) for name in store.names("_commits") if (found := COMMIT_FILE.fullmatch(name))}
 
 
 def commits(store: Store) -> list[Commit]:
@@ -31,7 +31,7 @@ def commits(store: Store) -> list[Commit]:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RowCounts:
     """Where every row of the manifest is: in data, among the failures of the last generation, or still to go."""
 
     num_rows: int
@@ -47,11 +47,11 @@ class Standing:
         return f"in {self.num_rows:,} = written {self.written:,} + failed {self.failed:,}{left}"
 
 
-def standing(plans: list[Plan], held: list[Commit]) -> Standing:
+def count_rows(plans: list[Plan], held: list[Commit]) -> RowCounts:
     """By plans and commits alone. A retry's plan holds all rows that had failed before it, so only its own failures
     still stand."""
     failed = sum(commit.failed for commit in held if commit.shard in plans[-1].shards)
-    return Standing(plans[0].num_rows, sum(commit.written for commit in held), failed)
+    return RowCounts(plans[0].num_rows, sum(commit.written for commit in held), failed)
 
 
 def rows(store: Store, columns: list[str] | None = None, kind: str = "data") -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ import soundfile
 
 from pipeline.errors import ConfigError, one_line
 from pipeline.shards.plan import Plan, part_name, planned_shards, plans_of
-from pipeline.shards.reader import Standing, commits, committed_shards, standing
+from pipeline.shards.reader import RowCounts, commits, committed_shards, count_rows
 from pipeline.shards.writer import Commit, read_commit
 from pipeline.spec import SAMPLE_RATE
 from pipeline.storage.store import Store
@@ -28,7 +28,7 @@ MP3_FRAME = 1152  # samples; encoders pad by a few frames
 class Report:
     """What was looked at, and everything that is wrong."""
 
-    standing: Standing
+    counts: RowCounts
     clips: int = 0
     missing_shards: int = 0  # not made yet: no fault
     problems: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Status:
 
     @property
     def lines(self) -> Iterator[str]:
-        now, last = standing(self.plans, self.commits), self.plans[-1]
+        now, last = count_rows(self.plans, self.commits), self.plans[-1]
         audio_h = sum(c.num_samples for c in self.commits) / SAMPLE_RATE / 3600
         yield f"rows     {now.num_rows:,} = written {now.written:,} + failed {now.failed:,} + to go {now.to_go:,}"
         yield f"shards   {len(self.commits):,} of {last.shards.stop:,}"
@@ -53,7 +53,7 @@ class Status:
             yield f"retries  {last.generation}, the last one of {last.num_rows:,} rows"
 
     @property
-    def standing_failures(self) -> list[Commit]:
+    def current_failures(self) -> list[Commit]:
         """Commits whose failed rows were not tried again."""
         return [commit for commit in self.commits if commit.shard in self.plans[-1].shards]
 
@@ -79,7 +79,7 @@ def verify(store: Store) -> Report:
     """Hashes, counts, ids against the plan, every clip decoded, and files that belong to no commit."""
     plans = plans_of(store)
     held, damaged = readable_commits(store)
-    report = Report(standing(plans, list(held.values())), problems=list(damaged.values()))
+    report = Report(count_rows(plans, list(held.values())), problems=list(damaged.values()))
     report.problems += orphans(store, held, damaged.keys())
     planned = set(range(plans[-1].shards.stop))
     report.missing_shards = len(planned - held.keys() - damaged.keys())
@@ -129,7 +129,7 @@ def orphans(store: Store, held: dict[int, Commit], damaged: Collection[int]) -> 
 
 
 @dataclass(frozen=True)
-class Found:
+class ShardReport:
     """In one shard: the ids in data and in failures, how many clips could be decoded, what is wrong."""
 
     spoken: list[str]
@@ -138,7 +138,7 @@ class Found:
     problems: list[str]
 
 
-def check(store: Store, commit: Commit, planned: list[str]) -> Found:
+def check(store: Store, commit: Commit, planned: list[str]) -> ShardReport:
     """One committed shard against its plan."""
     problems: list[str] = []
     tables: dict[str, pa.Table] = {}
@@ -177,7 +177,7 @@ def check(store: Store, commit: Commit, planned: list[str]) -> Found:
             f"data/{part_name(commit.shard)}.parquet: {made:,} samples, its commit says {commit.num_samples:,}"
         )
     clips, broken = decode(tables["data"], part_name(commit.shard)) if "data" in tables else (0, [])
-    return Found(spoken, failed, clips, problems + broken)
+    return ShardReport(spoken, failed, clips, problems + broken)
 
 
 def decode(table: pa.Table, part: str) -> tuple[int, list[str]]:

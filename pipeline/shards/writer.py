@@ -31,7 +31,7 @@ MAX_GROUP_ROWS, MAX_GROUP_BYTES = 1000, 2**30
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SpokenRow:
     """A row that became speech: its joined samples (N,) int16 and what the output tells about them."""
 
     samples: np.ndarray
@@ -45,7 +45,7 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedRow:
     """A row that did not, and why."""
 
     seed: int | None
@@ -54,7 +54,7 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class File:
+class WrittenFile:
     """One written object, as its commit records it."""
 
     bytes: int
@@ -69,38 +69,40 @@ class Commit:
     written: NonNegativeInt
     failed: NonNegativeInt
     num_samples: NonNegativeInt
-    data: File | None
-    failures: File | None
+    data: WrittenFile | None
+    failures: WrittenFile | None
 
 
-COMMIT = TypeAdapter(Commit)
+COMMIT_ADAPTER = TypeAdapter(Commit)
 
 
 def write_shard(
     store: Store,
     shard: int,
     rows: pa.Table,
-    outcomes: list[Spoken | Failed],
+    outcomes: list[SpokenRow | FailedRow],
     audio_format: str,
     model: dict[str, str],
     generation: int = 0,
 ) -> tuple[Commit, bool]:
     """Write all rows of one shard, each into data or failures, then commit; returns what stands committed, and whether
     it stood before: then another run, or an actor that died after its commit, was first."""
-    if stood := committed(store, shard):
-        return stood, True
+    if existing := committed(store, shard):
+        return existing, True
     given = rows.to_pylist()
     written = [
         data_row(row, outcome, audio_format, model)
         for row, outcome in zip(given, outcomes, strict=True)
-        if isinstance(outcome, Spoken)
+        if isinstance(outcome, SpokenRow)
     ]
-    failed = [failure_row(row, o, generation) for row, o in zip(given, outcomes, strict=True) if isinstance(o, Failed)]
+    failed = [
+        failure_row(row, o, generation) for row, o in zip(given, outcomes, strict=True) if isinstance(o, FailedRow)
+    ]
     data, failures = encoded(written, output_schema(rows.schema)), encoded(failed, FAILURE)
     num_samples = sum(row["num_samples"] for row in written)
     commit = Commit(shard, len(written), len(failed), num_samples, described(data), described(failures))
-    if stood := committed(store, shard):  # encoding takes seconds: what stands is not to be touched
-        return stood, True
+    if existing := committed(store, shard):  # encoding takes seconds: what stands is not to be touched
+        return existing, True
     name = part_name(shard)
     for path, content in ((f"data/{name}.parquet", data), (f"failures/{name}.parquet", failures)):
         if content is None:
@@ -110,8 +112,8 @@ def write_shard(
     record = json.dumps(asdict(commit), indent=1).encode()
     if store.create(f"_commits/{name}.json", record):
         return commit, False
-    if (stood := read_commit(store, shard)) == commit:
-        return stood, True
+    if (existing := read_commit(store, shard)) == commit:
+        return existing, True
     # Somebody committed while we were putting, and made it otherwise (another kind of processor, a voice that only one
     # of us could fetch). What lies there now is ours, whole, so the commit must say that.
     store.put(f"_commits/{name}.json", record)
@@ -129,7 +131,7 @@ def read_commit(store: Store, shard: int) -> Commit:
     """Raises FileNotFoundError; ConfigError: it can't be read, or is not this shard's."""
     name = f"_commits/{part_name(shard)}.json"
     try:
-        commit = COMMIT.validate_json(store.get(name), strict=True)
+        commit = COMMIT_ADAPTER.validate_json(store.get(name), strict=True)
         if commit.shard != shard:
             raise ValueError(f"it is of shard {commit.shard}")
     except ValueError as error:
@@ -139,7 +141,7 @@ def read_commit(store: Store, shard: int) -> Commit:
     return commit
 
 
-def data_row(row: dict[str, Any], spoken: Spoken, audio_format: str, model: dict[str, str]) -> dict[str, Any]:
+def data_row(row: dict[str, Any], spoken: SpokenRow, audio_format: str, model: dict[str, str]) -> dict[str, Any]:
     num_samples = spoken.samples.size
     made = {
         "seed": spoken.seed,
@@ -158,7 +160,7 @@ def data_row(row: dict[str, Any], spoken: Spoken, audio_format: str, model: dict
     return row | spoken.sampling | made | model
 
 
-def failure_row(row: dict[str, Any], failed: Failed, generation: int) -> dict[str, Any]:
+def failure_row(row: dict[str, Any], failed: FailedRow, generation: int) -> dict[str, Any]:
     known = {name: row.get(name) for name in ("id", "text", "voice")}
     error = {"error_type": failed.error.kind, "error_message": str(failed.error)}
     return known | {"seed": failed.seed, "stage": failed.stage} | error | {"generation": generation}
@@ -178,8 +180,8 @@ def encoded(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes | None:
     return buffer.getvalue()
 
 
-def described(content: bytes | None) -> File | None:
-    return None if content is None else File(len(content), hashlib.sha256(content).hexdigest())
+def described(content: bytes | None) -> WrittenFile | None:
+    return None if content is None else WrittenFile(len(content), hashlib.sha256(content).hexdigest())
 
 
 def row_groups(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

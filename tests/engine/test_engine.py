@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engine.engine import Answer, Engine, Program, Request
+from pipeline.engine.engine import DecodeRequest, DecodeResult, Engine, GenerationTask
 from pipeline.engine.kv_cache import KVCache
-from pipeline.engine.sampling import Policy
+from pipeline.engine.sampling import SamplingParams
 from pipeline.errors import RowError
 
 V = 50
@@ -43,23 +43,23 @@ def engine() -> Engine:
     return Engine(CountingModel(), cache, torch.device("cpu"))
 
 
-GREEDY = Policy((0, 0), 0.0)
+GREEDY = SamplingParams((0, 0), 0.0)
 
 
-def count(start: int, *lengths: int, carried: bool = False) -> Program:
+def count(start: int, *lengths: int, carried: bool = False) -> GenerationTask:
     """Counts up from `start` in requests of these lengths; each goes on where the last ended."""
     made: list[int] = []
     for i, length in enumerate(lengths):
         prompt = None if carried and i else np.array([made[-1] if made else start])
-        answer: Answer = yield Request(prompt, length, ((0, V),), GREEDY, len(made))
-        made += answer.tokens
+        result: DecodeResult = yield DecodeRequest(prompt, length, ((0, V),), GREEDY, len(made))
+        made += result.tokens
     return made
 
 
-def run(engine: Engine, *programs: Program) -> list:
-    results: list[list] = [[] for _ in programs]
-    for program, done in zip(programs, results, strict=True):
-        engine.submit(program, done.append)
+def run(engine: Engine, *tasks: GenerationTask) -> list:
+    results: list[list] = [[] for _ in tasks]
+    for task, done in zip(tasks, results, strict=True):
+        engine.submit(task, done.append)
     while engine.step():
         pass
     assert all(len(done) == 1 for done in results)  # each is answered once
@@ -79,11 +79,11 @@ def test_a_request_without_a_prompt_goes_on_in_its_slot(engine: Engine) -> None:
 
 
 def test_eos_ends_a_request_and_is_not_a_token(engine: Engine) -> None:
-    def until_ten() -> Program:
-        answer = yield Request(np.array([5]), 30, ((0, 11),), Policy((0, 0), 0.0, eos=10))
-        return answer
+    def until_ten() -> GenerationTask:
+        result = yield DecodeRequest(np.array([5]), 30, ((0, 11),), SamplingParams((0, 0), 0.0, eos=10))
+        return result
 
-    assert run(engine, until_ten()) == [Answer([6, 7, 8, 9], "eos")]
+    assert run(engine, until_ten()) == [DecodeResult([6, 7, 8, 9], "eos")]
 
 
 def test_output_that_is_not_finite_fails_its_row_alone(engine: Engine) -> None:
@@ -94,9 +94,9 @@ def test_output_that_is_not_finite_fails_its_row_alone(engine: Engine) -> None:
 
 
 def test_a_narrow_range_with_eos_stands_beside_a_wide_one(engine: Engine) -> None:
-    def until_ten() -> Program:
-        answer = yield Request(np.array([5]), 30, ((0, 11),), Policy((0, 0), 0.0, eos=10))
-        return answer.stop
+    def until_ten() -> GenerationTask:
+        result = yield DecodeRequest(np.array([5]), 30, ((0, 11),), SamplingParams((0, 0), 0.0, eos=10))
+        return result.stop
 
     assert run(engine, count(1, 20), until_ten()) == [list(range(2, 22)), "eos"]
 
@@ -107,8 +107,8 @@ def test_a_prompt_whose_output_is_not_finite_fails_alone(engine: Engine) -> None
 
 
 def test_an_error_in_a_program_fails_its_row_alone(engine: Engine) -> None:
-    def refuses() -> Program:
-        yield Request(np.array([1]), 2, ((0, V),), GREEDY)
+    def refuses() -> GenerationTask:
+        yield DecodeRequest(np.array([1]), 2, ((0, V),), GREEDY)
         raise RowError("refused", "no")
 
     bad, good = run(engine, refuses(), count(1, 5))

@@ -2,13 +2,13 @@
 
 import torch
 
-from pipeline.engine.sampling import Policy, draw, keep_likely
+from pipeline.engine.sampling import SamplingParams, apply_top_p_top_k, sample
 
 LOGITS = torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0])
 
 
 def kept(**filters: float) -> list[int]:
-    result = keep_likely(LOGITS, Policy((0, 0), 0.7, **filters))  # type: ignore[arg-type]
+    result = apply_top_p_top_k(LOGITS, SamplingParams((0, 0), 0.7, **filters))  # type: ignore[arg-type]
     return torch.isfinite(result).nonzero().flatten().tolist()
 
 
@@ -21,41 +21,41 @@ def test_filters_keep_the_likeliest() -> None:
 
 
 def test_top_p_looks_at_probabilities_before_temperature() -> None:
-    hot = Policy((1, 1), 50.0, top_p=0.7)
-    drawn = {draw(LOGITS[None].clone(), [hot], [step]).indices[0] for step in range(200)}
-    assert drawn == {0, 1}  # nearly even after temperature, yet only what 0.7 keeps before it
+    hot = SamplingParams((1, 1), 50.0, top_p=0.7)
+    sampled = {sample(LOGITS[None].clone(), [hot], [step]).indices[0] for step in range(200)}
+    assert sampled == {0, 1}  # nearly even after temperature, yet only what 0.7 keeps before it
 
 
 def test_greedy_rows_stand_beside_sampled_ones() -> None:
     logits = LOGITS.repeat(3, 1)
-    policies = [Policy((0, 0), 0.0), Policy((5, 5), 5.0), Policy((0, 0), 0.0, top_k=3)]
+    params_list = [SamplingParams((0, 0), 0.0), SamplingParams((5, 5), 5.0), SamplingParams((0, 0), 0.0, top_k=3)]
     for step in range(30):
-        result = draw(logits.clone(), policies, [step] * 3)
-        alone = draw(LOGITS[None].clone(), policies[1:2], [step])
+        result = sample(logits.clone(), params_list, [step] * 3)
+        alone = sample(LOGITS[None].clone(), params_list[1:2], [step])
         assert result.indices[0] == result.indices[2] == 0
         assert result.indices[1] == alone.indices[0]
 
 
 def test_eos_ends_when_drawn_or_likely_enough() -> None:
     last = torch.tensor([[0.0, 0.0, 9.0]])
-    assert draw(last.clone(), [Policy((0, 0), 0.0, eos=2)], [0]).stops == ["eos"]
-    assert draw(last.clone(), [Policy((0, 0), 0.0)], [0]).stops == [None]  # no EOS in this request
+    assert sample(last.clone(), [SamplingParams((0, 0), 0.0, eos=2)], [0]).stops == ["eos"]
+    assert sample(last.clone(), [SamplingParams((0, 0), 0.0)], [0]).stops == [None]  # no EOS in this request
     even = torch.zeros(1, 3)
-    stops = {draw(even.clone(), [Policy((1, 2), 1.0, eos=2, min_eos_p=0.3)], [s]).stops[0] for s in range(40)}
+    stops = {sample(even.clone(), [SamplingParams((1, 2), 1.0, eos=2, min_eos_p=0.3)], [s]).stops[0] for s in range(40)}
     assert stops == {"eos", "eos_p"}
-    stops = {draw(even.clone(), [Policy((1, 2), 1.0, eos=2, min_eos_p=0.4)], [s]).stops[0] for s in range(40)}
+    stops = {sample(even.clone(), [SamplingParams((1, 2), 1.0, eos=2, min_eos_p=0.4)], [s]).stops[0] for s in range(40)}
     assert stops == {"eos", None}
 
 
 def test_min_eos_p_is_read_after_temperature() -> None:
     logits = torch.tensor([[2.0, 0.0]])  # P(EOS) 0.12; at temperature 10: 0.45
-    hot = Policy((0, 0), 10.0, eos=1, min_eos_p=0.2)
-    cold = Policy((0, 0), 1.0, eos=1, min_eos_p=0.2)
-    assert all(draw(logits.clone(), [hot], [s]).stops[0] for s in range(20))
-    assert not all(draw(logits.clone(), [cold], [s]).stops[0] for s in range(20))
+    hot = SamplingParams((0, 0), 10.0, eos=1, min_eos_p=0.2)
+    cold = SamplingParams((0, 0), 1.0, eos=1, min_eos_p=0.2)
+    assert all(sample(logits.clone(), [hot], [s]).stops[0] for s in range(20))
+    assert not all(sample(logits.clone(), [cold], [s]).stops[0] for s in range(20))
 
 
 def test_rows_that_are_not_finite_are_told() -> None:
     logits = torch.zeros(3, 4)
     logits[1, 2] = float("nan")
-    assert draw(logits, [Policy((0, 0), 0.7)] * 3, [0, 0, 0]).finite == [True, False, True]
+    assert sample(logits, [SamplingParams((0, 0), 0.7)] * 3, [0, 0, 0]).finite == [True, False, True]

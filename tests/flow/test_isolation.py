@@ -16,13 +16,13 @@ from pipeline.errors import IncompleteError
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
 from pipeline.flow.driver import rounds, run
-from pipeline.flow.isolation import FAIL_AFTER, Gate, Unended
+from pipeline.flow.isolation import FAIL_AFTER, AttemptTracker, SharedExclusiveLock
 from pipeline.flow.progress import Board
 from pipeline.shards.plan import Plan
 from pipeline.shards.reader import rows
 from pipeline.storage.store import Store
 from tests.flow.conftest import FAILED, ROWS
-from tests.flow.test_run import parts
+from tests.flow.test_driver import parts
 
 MakeConfig = Callable[..., RunConfig]
 POISON = "greedy"  # its seed is in all stages; no other row has temperature 0
@@ -83,7 +83,7 @@ def test_only_the_poisoned_row_fails(
 
 def test_the_gate_lets_many_in_or_one_alone() -> None:
     async def scene() -> list[str]:
-        gate, seen = Gate(), []
+        gate, seen = SharedExclusiveLock(), []
 
         async def enter(name: str, alone: bool) -> None:
             async with gate.enter(alone):
@@ -132,7 +132,7 @@ def test_rounds_that_find_a_culprit_are_not_idle(
 
 
 def test_what_did_not_end_is_counted() -> None:
-    unended, work = Unended(), ("fine", 3, -1)
+    unended, work = AttemptTracker(), ("fine", 3, -1)
     assert [unended.begin(work, "a node") for _ in range(2)] == [0, 1]
     unended.begin(("fine", 3, 0), "a node")
     assert [unended.begin(work, "a node", at_most=2) for _ in range(2)] == [2, 2]  # asked, but not begun

@@ -13,7 +13,7 @@ from pipeline.shards.reader import rows
 from pipeline.shards.verify import status, verify
 from pipeline.storage.store import Store
 from tests.flow.conftest import FAILED, ROWS
-from tests.flow.test_run import parts
+from tests.flow.test_driver import parts
 
 pytestmark = pytest.mark.usefixtures("cluster")
 MakeConfig = Callable[..., RunConfig]
@@ -35,7 +35,7 @@ def test_failed_rows_become_a_generation_of_their_own(make_config: MakeConfig) -
     assert (spoken["id"], spoken["allow_early_stop"]) == ("mute", False)
     assert spoken["seed"] != next(r["seed"] for r in tried if r["id"] == "mute")
     report = verify(store)
-    assert not report.problems and str(report.standing) == str(second) == str(run(config))
+    assert not report.problems and str(report.counts) == str(second) == str(run(config))
     assert f"retries  1, the last one of {len(FAILED)} rows" in list(status(store).lines)
 
     # a retry that stopped is gone on with, and not changed on the way

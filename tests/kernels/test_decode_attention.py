@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipeline.kernels.decode_attention import CPUAttention, Team, Threads, openmp
+from pipeline.kernels.decode_attention import CPUAttention, OpenMPRunner, ThreadPoolRunner, openmp
 
 S, H, T, D = 4, 3, 40, 24
 LENGTHS = np.array([1, 40, 0, 17])
@@ -27,7 +27,7 @@ def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr("pipeline.kernels.decode_attention.openmp", lambda: None)
     elif not openmp():
         pytest.skip("torch brings no GNU OpenMP here")
-    assert isinstance(CPUAttention().run, Team if request.param == "team" else Threads)
+    assert isinstance(CPUAttention().run, OpenMPRunner if request.param == "team" else ThreadPoolRunner)
 
 
 def test_equals_torch_over_what_is_filled(held: Held) -> None:

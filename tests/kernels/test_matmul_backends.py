@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from pipeline.kernels import matmul_backends as products
-from pipeline.kernels.autotune import Layout
+from pipeline.kernels.autotune import KernelConfig
 from pipeline.kernels.linear import Linear
-from pipeline.kernels.matmul_backends import PRODUCTS, available
+from pipeline.kernels.matmul_backends import MATMUL_BACKENDS, matmul_available
 
 WIDE = [(768, 2304), (3072, 768)]  # (in, out), as in the published small models
 
 
 def needs(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not available(name), reason=f"this torch has no {name}")
+    return pytest.mark.skipif(not matmul_available(name), reason=f"this torch has no {name}")
 
 
 @needs("onednn")
@@ -22,7 +22,7 @@ def test_onednn_equals_plain(rows: int, bias: bool) -> None:
     layer = seeded(768, 2304, bias)
     x = torch.randn(2, rows, 768)
     plain = layer(x)
-    layer.lay_out(Layout("onednn", "onednn"))
+    layer.pack_weights(KernelConfig("onednn", "onednn"))
     torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
     assert layer.weight.numel() == 0  # nothing keeps the plain weight beside it
 
@@ -36,7 +36,7 @@ def test_int8_is_near_plain(name: str, bias: bool) -> None:
     layer = seeded(768, 2304, bias)
     x = torch.randn(2, 8, 768) * torch.logspace(-3, 3, 8)[:, None]  # rows of very different size
     plain = layer(x)
-    layer.lay_out(Layout(name, name))
+    layer.pack_weights(KernelConfig(name, name))
     error = (layer(x) - plain).norm(dim=-1) / plain.norm(dim=-1)
     assert error.max() < 0.03  # seven or eight bits of activations, eight of weights
 
@@ -44,14 +44,14 @@ def test_int8_is_near_plain(name: str, bias: bool) -> None:
 @pytest.mark.parametrize("name", INT8_WAYS)
 def test_int8_of_zeros_is_zero(name: str) -> None:
     layer = seeded(64, 64, bias=False)
-    layer.lay_out(Layout(name, name))
+    layer.pack_weights(KernelConfig(name, name))
     assert not layer(torch.zeros(2, 64)).any()
 
 
 @pytest.mark.parametrize("name", INT8_WAYS)
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
 def test_what_is_not_finite_stays_so_and_in_its_row(name: str, value: float) -> None:
-    product = PRODUCTS[name](torch.randn(48, 64), None)
+    product = MATMUL_BACKENDS[name](torch.randn(48, 64), None)
     x = torch.randn(5, 64)
     x[2, 7] = value
     finite = torch.isfinite(product(x)).all(1)
@@ -61,15 +61,15 @@ def test_what_is_not_finite_stays_so_and_in_its_row(name: str, value: float) -> 
 @needs("onednn_int8")
 @pytest.mark.parametrize("rows", [1, 3, 100])
 def test_rows_to_8_bits_and_back(rows: int) -> None:
-    from pipeline.kernels.int8_matmul import Rows
+    from pipeline.kernels.int8_matmul import Int8Rows
 
     x = torch.randn(rows, 77)
-    quantized, size = Rows().to_int8(x)
+    quantized, size = Int8Rows().to_int8(x)
     expected = x.abs().amax(1) / 127
     torch.testing.assert_close(size, expected)
     assert (quantized - (x / expected[:, None])).abs().max() < 0.501
     scale = torch.rand(77)
-    back = Rows().from_int32(quantized.int(), size, scale)
+    back = Int8Rows().from_int32(quantized.int(), size, scale)
     torch.testing.assert_close(back, quantized * size[:, None] * scale)
 
 
@@ -77,15 +77,15 @@ def test_int8_with_overflowing_sums_is_not_taken(monkeypatch: pytest.MonkeyPatch
     exact = torch._int_mm
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: exact(a, b).clamp(-(2**15), 2**15 - 1))
     assert not products.sums_are_exact()
-    assert not available("onednn_int8")
+    assert not matmul_available("onednn_int8")
 
 
-@pytest.mark.parametrize("name", [name for name in PRODUCTS if available(name)])
+@pytest.mark.parametrize("name", [name for name in MATMUL_BACKENDS if matmul_available(name)])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 8, 12, 16, 32])
 def test_a_row_does_not_feel_its_neighbours_or_its_place(name: str, rows: int) -> None:
     """What makes a batched row equal the same row alone, at the slots that are allowed."""
     for width, out in WIDE:
-        product = PRODUCTS[name](torch.randn(out, width), None)
+        product = MATMUL_BACKENDS[name](torch.randn(out, width), None)
         x = torch.randn(rows, width)
         y = product(x)
         for row in range(rows):

@@ -9,9 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from pipeline.kernels.autotune import Layout
-from pipeline.kernels.linear import Linear, lay_out
-from pipeline.kernels.memory import let_go
+from pipeline.kernels.autotune import KernelConfig
+from pipeline.kernels.linear import Linear, pack_weights
+from pipeline.kernels.memory import release_mapped_pages
 
 WIDTH = 1500  # 9 MB a weight; not a whole number of pages
 
@@ -41,7 +41,7 @@ def test_a_layer_laid_out_anew_holds_its_file_no_more(mapped: dict[str, torch.Te
     mapped.clear()
     expected = layers(torch.ones(1, WIDTH))  # reads every page
     assert resident_mib("weights.safetensors") > 34
-    lay_out(layers, Layout("onednn", "onednn"))
+    pack_weights(layers, KernelConfig("onednn", "onednn"))
     assert resident_mib("weights.safetensors") < 1
     torch.testing.assert_close(layers(torch.ones(1, WIDTH)), expected)
 
@@ -49,6 +49,6 @@ def test_a_layer_laid_out_anew_holds_its_file_no_more(mapped: dict[str, torch.Te
 def test_who_reads_after_all_reads_the_same(mapped: dict[str, torch.Tensor]) -> None:
     copies = {name: weight.clone() for name, weight in mapped.items()}
     for weight in (*mapped.values(), *copies.values()):  # copies are no file's: they must stay
-        let_go(weight)
+        release_mapped_pages(weight)
     for name, weight in mapped.items():
         assert torch.equal(weight, copies[name]) and weight.abs().sum() > 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.kernels.attention_backends import can_attend, plain, tiled
+from pipeline.kernels.attention_backends import attention_available, plain, tiled
 from pipeline.kernels.jit.softmax import exponentials
 from pipeline.kernels.jit.threads import openmp
 from pipeline.kernels.jit.tile import COLUMNS, ROWS
@@ -75,5 +75,5 @@ def test_exponentials(spread: float) -> None:
 
 
 def test_only_float32_is_done_our_way() -> None:
-    assert can_attend("tiled", torch.float32) and not can_attend("tiled", torch.bfloat16)
-    assert can_attend("plain", torch.bfloat16)
+    assert attention_available("tiled", torch.float32) and not attention_available("tiled", torch.bfloat16)
+    assert attention_available("plain", torch.bfloat16)

@@ -24,7 +24,7 @@ class Shop(ThreadingHTTPServer):
     how = "503"
 
 
-class Answer(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     server: Shop
 
     def do_HEAD(self) -> None:
@@ -61,7 +61,7 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     monkeypatch.setattr(storage, "GIVE_UP_AFTER_S", 2.0)
-    server = Shop(("127.0.0.1", 0), Answer)
+    server = Shop(("127.0.0.1", 0), Handler)
     buffer = io.BytesIO()
     pq.write_table(pa.table({"id": [f"r{i}" for i in range(100)], "text": ["A sentence."] * 100}), buffer)
     server.content = buffer.getvalue()

@@ -18,9 +18,9 @@ from pipeline.errors import RowError
 from pipeline.flow.planning import failed_rows
 from pipeline.shards.audio import to_int16
 from pipeline.shards.plan import Plan, open_plans, planned_shards, read_shard, write_plan
-from pipeline.shards.reader import commits, committed_shards, rows, standing
+from pipeline.shards.reader import commits, committed_shards, count_rows, rows
 from pipeline.shards.verify import verify
-from pipeline.shards.writer import Failed, Spoken, write_shard
+from pipeline.shards.writer import FailedRow, SpokenRow, write_shard
 from pipeline.storage.store import Store
 
 MODEL = {"model": "m", "model_revision": "r", "generator": "g"}
@@ -77,13 +77,13 @@ class Protocol(RuleBasedStateMachine):
     def plans(self) -> list[Plan]:
         return open_plans(self.store())
 
-    def outcome(self, row_id: str, generation: int) -> Spoken | Failed:
+    def outcome(self, row_id: str, generation: int) -> SpokenRow | FailedRow:
         index = self.ids.index(row_id)
         if self.fails >> index & 1 and generation < 1 + index % 3:  # some fail once, some twice, some three times
-            return Failed(index, "text", RowError("empty_text", "no words"))
+            return FailedRow(index, "text", RowError("empty_text", "no words"))
         samples = np.sin(np.arange(320 + index) / (9 + generation), dtype=np.float32)
         sampling = dict.fromkeys(("semantic_temperature", "coarse_temperature", "fine_temperature"), 0.5)
-        return Spoken(
+        return SpokenRow(
             to_int16(samples), 0.5, index, sampling, num_segments=1, num_semantic_tokens=1, num_frames=1, stop="eos"
         )
 
@@ -116,15 +116,15 @@ class Protocol(RuleBasedStateMachine):
         plan = self.plans[-1]
         for shard in sorted(set(plan.shards) - committed_shards(self.store())):
             self.work_on_a_shard((None, True), shard - plan.first_shard)
-        now = standing(self.plans, commits(self.store()))
+        now = count_rows(self.plans, commits(self.store()))
         assert now.to_go == 0 and now.written + now.failed == len(self.ids)
         assert not verify(self.store()).problems  # nothing that a crash left lies about
 
-    @precondition(lambda self: self.plans and standing(self.plans, commits(self.store())).to_go == 0)
+    @precondition(lambda self: self.plans and count_rows(self.plans, commits(self.store())).to_go == 0)
     @rule(death=DEATHS)
     def retry(self, death: tuple[int | None, bool]) -> None:
         last, held = self.plans[-1], commits(self.store())
-        now = standing(self.plans, held)
+        now = count_rows(self.plans, held)
         if not now.failed:
             return
         plan = Plan(IDENTITY, now.failed, last.rows_per_shard, last.generation + 1, last.shards.stop)
@@ -150,7 +150,7 @@ class Protocol(RuleBasedStateMachine):
     def counts_and_parts_agree(self) -> None:
         if not hasattr(self, "folder") or not self.plans:
             return
-        now = standing(self.plans, commits(self.store()))
+        now = count_rows(self.plans, commits(self.store()))
         assert 0 <= now.to_go <= len(self.ids)
         assert all("belongs to no commit" in problem for problem in verify(self.store()).problems)
         planned = [i for table in planned_shards(self.store(), self.plans[-1]) for i in table["id"].to_pylist()]

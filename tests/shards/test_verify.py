@@ -13,17 +13,17 @@ from pipeline.errors import ConfigError, RowError
 from pipeline.shards.audio import to_int16
 from pipeline.shards.plan import Plan, plans_of, read_shard, write_plan
 from pipeline.shards.verify import failure_kinds, status, verify
-from pipeline.shards.writer import Failed, Spoken, write_shard
+from pipeline.shards.writer import FailedRow, SpokenRow, write_shard
 from pipeline.storage.store import Store
 
 PLAN = Plan({"model": "m", "model_revision": "r"}, 10, 2)
 MODEL = {"model": "m", "model_revision": "r", "generator": "g"}
 
 
-def spoken(seed: int) -> Spoken:
+def spoken(seed: int) -> SpokenRow:
     samples = np.sin(np.arange(960) / 9, dtype=np.float32)
     sampling = {"semantic_temperature": 0.7, "coarse_temperature": 0.7, "fine_temperature": 0.5}
-    return Spoken(
+    return SpokenRow(
         to_int16(samples), 0.5, seed, sampling, num_segments=1, num_semantic_tokens=2, num_frames=3, stop="eos"
     )
 
@@ -35,9 +35,9 @@ def output(tmp_path: Path) -> Path:
     table = pa.table({"id": [f"row {i}" for i in range(10)], "text": ["words"] * 10})
     plan = write_plan(store, PLAN, iter([table]), {})
     for shard in range(4):
-        outcomes: list[Spoken | Failed] = [spoken(2 * shard), spoken(2 * shard + 1)]
+        outcomes: list[SpokenRow | FailedRow] = [spoken(2 * shard), spoken(2 * shard + 1)]
         if shard == 1:
-            outcomes[1] = Failed(3, "text", RowError("empty_text", "no words"))
+            outcomes[1] = FailedRow(3, "text", RowError("empty_text", "no words"))
         write_shard(store, shard, read_shard(store, plan, shard), outcomes, "flac", MODEL)
     return tmp_path / "out"
 
@@ -45,7 +45,7 @@ def output(tmp_path: Path) -> Path:
 def test_a_whole_output_has_no_problem(output: Path) -> None:
     report = verify(Store(str(output)))
     assert not report.problems
-    assert str(report.standing) == "in 10 = written 7 + failed 1 + to go 2"
+    assert str(report.counts) == "in 10 = written 7 + failed 1 + to go 2"
     assert (report.clips, report.missing_shards) == (7, 1)
 
 
@@ -146,14 +146,14 @@ def test_a_late_writer_with_other_bytes_leaves_one_whole_shard(output: Path) -> 
     class Late(Store):
         def put(self, name: str, content: bytes) -> None:
             if name.startswith("data/"):
-                others = [spoken(8), Failed(9, "coarse", RowError("unknown_voice", "503"))]
+                others = [spoken(8), FailedRow(9, "coarse", RowError("unknown_voice", "503"))]
                 write_shard(store, 4, table, others, "flac", MODEL)
             super().put(name, content)
 
     _, stood = write_shard(Late(str(output)), 4, table, [spoken(8), spoken(9)], "flac", MODEL)
     report = verify(store)
     assert stood and not report.problems
-    assert str(report.standing) == "in 10 = written 9 + failed 1"
+    assert str(report.counts) == "in 10 = written 9 + failed 1"
 
 
 def test_a_listing_that_lags_costs_work_and_nothing_else(output: Path) -> None:

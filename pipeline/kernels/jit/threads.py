@@ -50,8 +50,8 @@ class OnTorchThreads:
         self.start = library.GOMP_parallel
         self.part = machine_code(part)
 
-    def __call__(self, *told: int) -> None:
-        numbers = np.array(told, np.int64)
+    def __call__(self, *args: int) -> None:
+        numbers = np.array(args, np.int64)
         data = ctypes.c_void_p(numbers.ctypes.data)
         self.start(ctypes.c_void_p(self.part.address), data, torch.get_num_threads(), 0)
 
