@@ -6,7 +6,6 @@ What Ray can't mend by itself is mended by the idea that also makes a resume: li
 import logging
 import os
 import re
-import sys
 from typing import Any
 
 import ray
@@ -20,6 +19,7 @@ from pipeline.flow.actors import Setup
 from pipeline.flow.planning import ModelInfo, absolute, plan_manifest, plan_retry, settings_of_retry
 from pipeline.flow.pools import receipts
 from pipeline.flow.progress import Board, Reporter, Tally
+from pipeline.log import log
 from pipeline.shards.plan import Plan, plans_of
 from pipeline.shards.reader import RowCounts, commits, committed_shards, count_rows
 from pipeline.storage.store import Store
@@ -57,7 +57,7 @@ def retry(store: Store, seed: int | None, changes: list[str], address: str | Non
     now = count_rows(plans, held)
     config = absolute(settings_of_retry(store, plans[-1], now, seed, changes))
     if not (now.to_go or now.failed):
-        print("no row stands failed: nothing to do", file=sys.stderr)
+        log.info("no row stands failed: nothing to do")
         return now
     model = ModelInfo.check(config)
     if not now.to_go:
@@ -102,7 +102,7 @@ def work(config: RunConfig, store: Store, model: ModelInfo, plan: Plan, address:
     """All shards of one plan that are not committed yet, on Ray."""
     missing = sorted(set(plan.shards) - committed_shards(store))
     if not missing:
-        print("every shard is committed already: nothing to do", file=sys.stderr)
+        log.info("every shard is committed already: nothing to do")
         return
     kernel_agreement.check(store)
     connect(address)
@@ -130,7 +130,7 @@ def rounds(plan: Plan, missing: list[int], store: Store, setup: Setup) -> None:
                     f"{cause}; mend that and run the same command again"
                 ) from error
             if error:
-                print(f"round ended early ({cause}); {len(left):,} shards to go", file=sys.stderr)
+                log.warning(f"round ended early ({cause}); {len(left):,} shards to go")
             missing = left
     reporter.console.print(reporter.table())
     reporter.console.print(f"{tally.audio_s / 3600:.3f} h of audio at {tally.speed:.2f}x real time")
@@ -144,7 +144,7 @@ def run_round(shards: list[int], setup: Setup, tally: Tally) -> Exception | None
             tally.failed += receipt["failed"]
             tally.num_samples += receipt["num_samples"]
             if receipt["already_committed"] and not tally.already_committed:
-                print(ALREADY_COMMITTED.format(receipt["shard"]), file=sys.stderr)
+                log.warning(ALREADY_COMMITTED.format(receipt["shard"]))
             tally.already_committed += receipt["already_committed"]
     except (RayError, TimeoutError) as error:
         return error

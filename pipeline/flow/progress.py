@@ -1,6 +1,5 @@
 """What the job is doing: a bar per stage on a terminal, a line every ten seconds in a log, a table at the end."""
 
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from rich.table import Table
 from pipeline import spec
 from pipeline.config import STAGES
 from pipeline.flow.isolation import AttemptKey, AttemptTracker
+from pipeline.log import log
 
 LOG_EVERY_S = 10.0
 Counts = tuple[int, int, int, int, float]  # rows, tokens, busy and capacity slot-steps, busy seconds
@@ -120,7 +120,7 @@ class Reporter:
 
     def _lines(self) -> None:
         while not self._stop.wait(LOG_EVERY_S):
-            print(self.tally.line(self._ask()), file=sys.stderr, flush=True)
+            log.info(self.tally.line(self._ask()))
 
     def _bars(self) -> None:
         columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

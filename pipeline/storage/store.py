@@ -7,7 +7,6 @@ Every operation can be repeated: a PUT writes the same bytes, and who creates fi
 import errno
 import io
 import os
-import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import fsspec
 import tenacity
 
 from pipeline.errors import ConfigError, StorageError, one_line, redact
+from pipeline.log import log
 
 T = TypeVar("T")
 GIVE_UP_AFTER_S = 90
@@ -54,10 +54,10 @@ def is_transient(error: BaseException) -> bool:
 
 
 def log_retry(name: str, state: tenacity.RetryCallState) -> None:
-    """A minute and a half of silence would look like work."""
+    """Warn once, at the fifth attempt: without it a minute and a half of retries would look like work."""
     if state.attempt_number == LOG_AT_ATTEMPT and state.outcome:
-        said = one_line(state.outcome.exception() or OSError())
-        print(f"{redact(name)}: {said}; trying again for {GIVE_UP_AFTER_S} s", file=sys.stderr, flush=True)
+        error = one_line(state.outcome.exception() or OSError())
+        log.warning(f"{redact(name)}: {error}; trying again for {GIVE_UP_AFTER_S} s")
 
 
 def with_retries(name: str, action: Callable[[], T], expected_error: type[OSError] = FileNotFoundError) -> T:
