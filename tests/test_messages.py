@@ -11,7 +11,7 @@ from pipeline.config import parse
 from pipeline.errors import ConfigError, StorageError
 from pipeline.flow import driver as run
 from pipeline.flow.planning import ModelInfo, saved, tokenizer_hash
-from pipeline.storage import store as storage
+from pipeline.storage import retries
 from pipeline.storage.store import Store
 
 NOBODY = "me:SEKRET9@127.0.0.1:9"  # no server listens there
@@ -53,8 +53,8 @@ def test_one_line_without_secrets(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "folder.wav").mkdir()
-    monkeypatch.setattr(storage, "GIVE_UP_AFTER_S", 0.5)
-    monkeypatch.setattr(storage, "LOG_AT_ATTEMPT", 1)
+    monkeypatch.setattr(retries, "GIVE_UP_AFTER_S", 0.5)
+    monkeypatch.setattr(retries, "LOG_AT_ATTEMPT", 1)
     places = {"CONFIG": str(config), "FOLDER": str(tmp_path / "folder.wav")}
     monkeypatch.setattr("sys.argv", ["barkery", *(places.get(word, word) for word in arguments)])
     with pytest.raises(SystemExit) as ended:
@@ -87,14 +87,14 @@ def test_what_is_kept_of_urls_is_not_secret() -> None:
 def test_failures_of_storage_are_shown_without_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(storage, "GIVE_UP_AFTER_S", 0.5)
-    monkeypatch.setattr(storage, "LOG_AT_ATTEMPT", 1)
+    monkeypatch.setattr(retries, "GIVE_UP_AFTER_S", 0.5)
+    monkeypatch.setattr(retries, "LOG_AT_ATTEMPT", 1)
 
     def refused() -> None:
         raise ConnectionError("get https://me:SEKRET9@h/x?sig=SEKRET9 failed\nmore")
 
     with pytest.raises(StorageError) as caught:
-        storage.with_retries("https://me:SEKRET9@h/x?sig=SEKRET9", refused)
+        retries.with_retries("https://me:SEKRET9@h/x?sig=SEKRET9", refused)
     assert str(caught.value).startswith("https://h/x?...: ConnectionError: get https://h/x?... failed")
     said = capsys.readouterr().err
     assert "trying again for" in said and "SEKRET" not in said + repr(Store("https://me:SEKRET9@h/x"))

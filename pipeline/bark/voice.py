@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import spec
-from pipeline.bark.fetch import MAX_VOICE_BYTES, fetch_voice, local_path, shown
+from pipeline.bark.fetch import MAX_VOICE_BYTES, display_name, fetch_voice, local_path
 from pipeline.errors import RowError, one_line
 
 MAX_SEMANTIC = spec.Vocabulary().semantic_vocab_size  # a checkpoint may know fewer: its own voices fit it
@@ -193,7 +193,7 @@ def changed_ns(name: str) -> int:
 
 def read_voice(name: str, folder: Path | None) -> HistoryPrompt:
     if name.endswith(".npz"):
-        return read_npz(fetch_voice(name), shown(name))
+        return read_npz(fetch_voice(name), display_name(name))
     own = own_voices(folder) if folder else {}
     if name in own:
         return read_npz(fetch_voice(str(own[name])), name)
@@ -203,8 +203,8 @@ def read_voice(name: str, folder: Path | None) -> HistoryPrompt:
         except KeyError:
             raise RowError(
                 "unknown_voice",
-                f"voice {shown(name)!r} is neither a preset (such as v2/en_speaker_6; `barkery voices` lists them) "
-                "nor a path ending in .npz",
+                f"voice {display_name(name)!r} is neither a preset (such as v2/en_speaker_6; `barkery voices` lists "
+                "them) nor a path ending in .npz",
             ) from None
 
 

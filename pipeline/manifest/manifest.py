@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ConfigError, one_line, redact
 from pipeline.manifest.columns import cast_known, check_columns, joined, refuse_what_python_lacks, unified
 from pipeline.schema import ROW_COLUMNS
-from pipeline.storage.store import listing, open_with_retries
+from pipeline.storage.retries import list_with_retries, open_with_retries
 
 BATCH_ROWS, BATCH_BYTES = 4096, 32 * 2**20
 BLOCK_BYTES = 2**20  # of CSV and JSONL. Larger where Arrow says so, up to:
@@ -49,7 +49,7 @@ class Manifest:
             fs, path = fsspec.core.url_to_fs(self.url, **self.storage_options)
         except Exception as error:  # each file system has its own way to refuse
             raise ConfigError(f"{self.name}: can't be opened: {one_line(error)}") from error
-        paths = listing(self.name, lambda: self._paths(fs, path))
+        paths = list_with_retries(self.name, lambda: self._paths(fs, path))
         visible = (p for p in paths if not place_of(p).rpartition("/")[2].startswith((".", "_")))
         found = sorted(p for p in visible if place_of(p).endswith(SUFFIXES))
         if not found:

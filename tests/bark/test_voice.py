@@ -208,7 +208,7 @@ def server() -> Iterator[Server]:
     made.server_close()
 
 
-@pytest.mark.parametrize("how", ["503x2", "429x1", "dropx2", "cutx1"])
+@pytest.mark.parametrize("how", ["503x2", "429x1", "425x1", "408x1", "dropx2", "cutx1"])
 def test_a_fault_that_passes_costs_no_row(server: Server, how: str) -> None:
     assert load_voice(server.url(how)).semantic.size == 100
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import ConfigError, StorageError
 from pipeline.manifest.manifest import Manifest
-from pipeline.storage import store as storage
+from pipeline.storage import retries
 
 
 class Shop(ThreadingHTTPServer):
@@ -60,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    monkeypatch.setattr(storage, "GIVE_UP_AFTER_S", 2.0)
+    monkeypatch.setattr(retries, "GIVE_UP_AFTER_S", 2.0)
     server = Shop(("127.0.0.1", 0), Handler)
     buffer = io.BytesIO()
     pq.write_table(pa.table({"id": [f"r{i}" for i in range(100)], "text": ["A sentence."] * 100}), buffer)
