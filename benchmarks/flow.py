@@ -17,7 +17,8 @@ import torch
 
 from benchmarks.peers import TEXT, small_checkpoint
 from pipeline import Bark, Sampling
-from pipeline.config import STAGES, parse
+from pipeline.bark.registry import STAGES
+from pipeline.config import parse
 from pipeline.flow.driver import run
 from pipeline.spec import SEMANTIC_RATE_HZ
 

@@ -11,13 +11,14 @@ import numpy as np
 from pipeline import spec
 from pipeline.bark.coarse import generation_task
 from pipeline.bark.fine import BATCH
-from pipeline.bark.stage import Sampling, Utterance
+from pipeline.bark.stage import Utterance
 from pipeline.bark.voice import HistoryPrompt, load_voice
 from pipeline.bench import work
 from pipeline.bench.ceiling import Ceiling
-from pipeline.bench.work import Work
+from pipeline.bench.work import OperationCount
 from pipeline.engine.engine import DecodeResult
 from pipeline.model.gpt import GPTConfig
+from pipeline.sampling import Sampling
 
 AUDIO_S = 10.0  # of each utterance
 SLOTS = 32
@@ -65,9 +66,9 @@ def predict(size: str, gpu: str, voice: HistoryPrompt | None) -> Predicted:
     def step_s(positions: int, V: int) -> float:
         """One decode step of all slots; masked, so all positions of the cache are read, and every weight once."""
         done = work.steps(config, 1, SLOTS, SLOTS * positions, V, ITEMSIZE)
-        weights = Work(read_bytes=(12 * width**2 * layers + width * V) * ITEMSIZE)
+        weights = OperationCount(read_bytes=(12 * width**2 * layers + width * V) * ITEMSIZE)
         return (
-            max(ceiling.seconds(Work(few_flops=done.few_flops)), ceiling.seconds(weights))
+            max(ceiling.seconds(OperationCount(few_flops=done.few_flops)), ceiling.seconds(weights))
             + start_s
             + (done.read_bytes / ceiling.read_bytes)
         )

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.bark.stage import Sampling
     from pipeline.bark.synthesize import Bark, Result
     from pipeline.bark.text import SegmentLimits
     from pipeline.bark.voice import HistoryPrompt
+    from pipeline.sampling import Sampling
 
 __version__ = "0.1.0"
 __all__ = ["Bark", "HistoryPrompt", "Result", "Sampling", "SegmentLimits", "__version__"]
@@ -15,7 +15,7 @@ HOMES = {
     "Bark": "pipeline.bark.synthesize",
     "Result": "pipeline.bark.synthesize",
     "HistoryPrompt": "pipeline.bark.voice",
-    "Sampling": "pipeline.bark.stage",
+    "Sampling": "pipeline.sampling",
     "SegmentLimits": "pipeline.bark.text",
 }
 

@@ -3,17 +3,20 @@
 import difflib
 import re
 import reprlib
-import types
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
-from pipeline.bark.stage import MAX_SEED, SAMPLING_FIELDS, Sampling, is_good_slots
+from pipeline.bark.auto import resolve_device, resolve_dtype
+from pipeline.bark.long_text import PAUSE_S
+from pipeline.bark.registry import STAGES
+from pipeline.bark.stage import is_good_slots
 from pipeline.errors import ConfigError, redact
+from pipeline.sampling import MAX_SEED, Sampling
 
-STAGES = ("semantic", "coarse", "fine", "decode")
 SECRET = "storage_options"
 
 
@@ -65,17 +68,19 @@ class PoolConfig(ConfigSection):
         return value
 
     @property
-    def device_kind(self) -> str:
-        """What `auto` means; which of several GPUs it is decides nothing."""
-        on_cuda = self.num_gpus > 0 if self.device == "auto" else self.device.startswith("cuda")
-        return "cuda" if on_cuda else "cpu"
+    def resolved_device(self) -> str:
+        """The device without `auto`: `cpu`, `cuda` or `cuda:N`."""
+        return resolve_device(self.device, has_gpu=self.num_gpus > 0)
 
     @property
-    def number_kind(self) -> str:
-        """The dtype, and what `auto` means."""
-        if self.dtype != "auto":
-            return self.dtype
-        return "bfloat16" if self.device_kind == "cuda" else "float32"
+    def device_type(self) -> str:
+        """`cpu` or `cuda`: which of several GPUs computes does not change the output."""
+        return self.resolved_device.partition(":")[0]
+
+    @property
+    def resolved_dtype(self) -> str:
+        """The dtype without `auto`."""
+        return resolve_dtype(self.dtype, self.resolved_device)
 
     @property
     def min_actors(self) -> int:
@@ -86,11 +91,25 @@ class PoolConfig(ConfigSection):
         return self.actors if isinstance(self.actors, int) else self.actors.max
 
 
-class Pools(ConfigSection):
-    semantic: PoolConfig = PoolConfig()
-    coarse: PoolConfig = PoolConfig()
-    fine: PoolConfig = PoolConfig()
-    decode: PoolConfig = PoolConfig()
+class PoolsBase(ConfigSection):
+    """One PoolConfig for each stage of the registry; `config.pools["fine"]` is `config.pools.fine`."""
+
+    def __getitem__(self, stage: str) -> PoolConfig:
+        pool: PoolConfig = getattr(self, stage)
+        return pool
+
+    def items(self) -> list[tuple[str, PoolConfig]]:
+        """Stage and pool, in the order of the pools."""
+        return list(self)
+
+    def values(self) -> list[PoolConfig]:
+        return [pool for _, pool in self]
+
+
+if TYPE_CHECKING:
+    Pools = PoolsBase
+else:
+    Pools = create_model("Pools", __base__=PoolsBase, **{name: (PoolConfig, PoolConfig()) for name in STAGES})
 
 
 class Segments(ConfigSection):
@@ -98,7 +117,7 @@ class Segments(ConfigSection):
 
     max_tokens: int | None = Field(None, ge=1, le=256)  # none: what the model states, else 64
     max_chars: int = Field(190, ge=1)
-    pause_s: float = Field(0.25, ge=0, le=60)
+    pause_s: float = Field(PAUSE_S, ge=0, le=60)
 
 
 class AudioConfig(ConfigSection):
@@ -131,12 +150,12 @@ class RunConfig(ConfigSection):
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is in the output; the others may change between a stop and a resume."""
-        kept = self.model_dump(mode="json", include={"revision", "seed", "sampling", "segments", "audio", "limit"})
-        pools = {name: getattr(self.pools, name) for name in STAGES}
-        kept["dtype"] = {name: pools[name].number_kind for name in STAGES[:3]}
-        kept["quantize"] = {name: pools[name].quantize for name in STAGES[:3]}
-        kept["device"] = {name: pools[name].device_kind for name in STAGES}
-        return kept
+        settings = self.model_dump(mode="json", include={"revision", "seed", "sampling", "segments", "audio", "limit"})
+        transformers = {name: pool for name, pool in self.pools.items() if STAGES[name].is_transformer}
+        settings["dtype"] = {name: pool.resolved_dtype for name, pool in transformers.items()}
+        settings["quantize"] = {name: pool.quantize for name, pool in transformers.items()}
+        settings["device"] = {name: pool.device_type for name, pool in self.pools.items()}
+        return settings
 
 
 def load_config(path: str | Path, changes: list[str] | None = None, **overrides: Any) -> RunConfig:
@@ -180,11 +199,6 @@ def unless_a_token(quoted: re.Match[str]) -> str:
 
 def parse(values: dict[str, Any], where: str) -> RunConfig:
     """A config from plain values; `where` names their file in errors."""
-    sampling = values.get("sampling")
-    unknown = sorted(str(key) for key in sampling if key not in SAMPLING_FIELDS) if isinstance(sampling, dict) else []
-    if unknown:
-        name = " ".join(unknown[0].split())
-        raise ConfigError(f"{where}: sampling.{name}: unknown key{suggest(name, SAMPLING_FIELDS)}")
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -231,13 +245,22 @@ class Shown(reprlib.Repr):
 
 
 def known_keys(path: list[str]) -> list[str]:
-    """Keys allowed at a place in the config."""
-    part: Any = RunConfig
+    """The keys that are allowed at this place in the config."""
+    section: Any = RunConfig
     for name in path:
-        annotation = part.model_fields[name].annotation if hasattr(part, "model_fields") else None
-        options = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-        part = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-    return list(part.model_fields) if part is not None else []
+        annotation = keys_of(section)[name]
+        options = get_args(annotation) or (annotation,)
+        section = next((option for option in options if keys_of(option)), None)
+    return list(keys_of(section))
+
+
+def keys_of(section: Any) -> dict[str, Any]:
+    """Names and types of a section's keys; empty for a plain value."""
+    if is_dataclass(section):
+        return {field.name: field.type for field in fields(section)}
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        return {name: field.annotation for name, field in section.model_fields.items()}
+    return {}
 
 
 def suggest(name: str, known: Any) -> str:

@@ -7,10 +7,14 @@ output    one utterance in `data/part-*.parquet`, one failed row in `failures/pa
 """
 
 import json
+from dataclasses import fields
+from types import NoneType
+from typing import Any, get_args
 
 import pyarrow as pa
 
 from pipeline import spec
+from pipeline.sampling import Sampling
 
 # Manifest columns with a meaning, and their type in the plan. All but id and text are optional.
 ROW_COLUMNS = {
@@ -20,19 +24,16 @@ ROW_COLUMNS = {
     "language": pa.string(),
     "seed": pa.int64(),
 }
-# Manifest columns that override the run's sampling for their row (null: the run's).
-SAMPLING_COLUMNS = {
-    "semantic_temperature": pa.float64(),
-    "coarse_temperature": pa.float64(),
-    "fine_temperature": pa.float64(),
-    "top_k": pa.int64(),
-    "top_p": pa.float64(),
-    "min_eos_p": pa.float64(),
-    "allow_early_stop": pa.bool_(),
-    "max_semantic_tokens": pa.int64(),
-    "coarse_window": pa.int64(),
-    "coarse_history": pa.int64(),
-}
+
+
+def arrow_type(annotation: Any) -> pa.DataType:
+    """The Arrow type of a field of a dataclass; `X | None` is X, since every column may hold nulls."""
+    (kind,) = {*(get_args(annotation) or (annotation,))} - {NoneType}
+    return {float: pa.float64(), int: pa.int64(), bool: pa.bool_()}[kind]
+
+
+# Manifest columns that override the run's sampling for their row (null: the run's value).
+SAMPLING_COLUMNS = {field.name: arrow_type(field.type) for field in fields(Sampling)}
 
 SHARD = pa.schema([("shard", pa.int64())])
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import load_config, parse
+from pipeline.bark.registry import STAGES
+from pipeline.config import PoolConfig, load_config, parse
 from pipeline.errors import ConfigError
 
 GOOD = "model: m\nmanifest: a.parquet\noutput: out\n"
@@ -138,3 +139,24 @@ GPUS = {"pools": {name: {"num_gpus": 0.2} for name in ("semantic", "coarse", "fi
 def test_the_identity_is_what_decides_the_output(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
     base = {"model": "m", "manifest": "x", "output": "o"}
     assert (parse(base | one, "here").identity == parse(base | other, "here").identity) == same
+
+
+def test_a_pool_for_each_stage_of_the_registry() -> None:
+    config = parse({"model": "m", "manifest": "a", "output": "b", "pools": {"fine": {"num_cpus": 2}}}, "here")
+    assert [name for name, _ in config.pools.items()] == list(STAGES) == ["semantic", "coarse", "fine", "decode"]
+    assert config.pools["fine"] is config.pools.fine and config.pools["fine"].num_cpus == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "dtype"),
+    [
+        ({}, "cpu", "float32"),
+        ({"num_gpus": 0.5}, "cuda", "bfloat16"),
+        ({"num_gpus": 1, "device": "cuda:1"}, "cuda:1", "bfloat16"),
+        ({"num_gpus": 1, "device": "cpu"}, "cpu", "float32"),
+        ({"num_gpus": 1, "dtype": "float16"}, "cuda", "float16"),
+    ],
+)
+def test_auto_follows_the_gpus_of_an_actor(settings: dict[str, Any], device: str, dtype: str) -> None:
+    pool = PoolConfig.model_validate(settings)
+    assert (pool.resolved_device, pool.resolved_dtype) == (device, dtype)

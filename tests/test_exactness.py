@@ -10,9 +10,10 @@ import torch
 
 from pipeline import Bark, HistoryPrompt, Result, Sampling
 from pipeline.bark import coarse as coarse_stage
-from pipeline.bark.build import BUILDERS, ExecutionConfig
+from pipeline.bark.build import ExecutionConfig
 from pipeline.bark.decode import DecodeStage
 from pipeline.bark.fine import FineStage
+from pipeline.bark.registry import build_stages
 from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import load_voice
 from pipeline.checkpoints.checkpoint import Checkpoint
@@ -155,7 +156,7 @@ def test_a_result_saves_as_a_voice_and_speaks_again(bark: Bark, together: list[R
 
 def test_say_splits_and_joins_with_the_pause(bark: Bark) -> None:
     from pipeline import SegmentLimits
-    from pipeline.bark.synthesize import segment_seed
+    from pipeline.bark.long_text import segment_seed
 
     text, limits = "One sentence here. Another one there. And a third.", SegmentLimits(max_chars=20)
     segments = bark.encoder.split(text, limits)
@@ -185,7 +186,7 @@ def test_a_batched_row_equals_the_row_alone_in_every_layout(tiny: Path, kernels:
             pytest.skip(f"this torch or processor has no {name}")
     checkpoint = Checkpoint(tiny)
     execution = ExecutionConfig(torch.device("cpu"), torch.float32, 4, kernels)
-    laid_out = Bark({name: build(checkpoint, execution) for name, build in BUILDERS.items()}, checkpoint)
+    laid_out = Bark(build_stages(checkpoint, execution), checkpoint)
     together = generate(laid_out, ROWS[:6])
     assert all(same(result, generate(laid_out, [row])[0]) for row, result in zip(ROWS, together, strict=False))
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from pipeline import Bark, Sampling
-from pipeline.bark.build import BUILDERS, ExecutionConfig
+from pipeline.bark.build import ExecutionConfig
+from pipeline.bark.registry import build_stages
 from pipeline.bark.stage import Utterance, run
 from pipeline.bark.voice import HistoryPrompt, load_voice
 from pipeline.checkpoints.checkpoint import Checkpoint
@@ -51,7 +52,7 @@ def pick(name: str | None, short: HistoryPrompt) -> HistoryPrompt | None:
 def laid_out(request: pytest.FixtureRequest, tiny: Path) -> Bark:
     """As wide models are computed; tiny ones are not worth it."""
     checkpoint, at = Checkpoint(tiny), ExecutionConfig(torch.device("cpu"), torch.float32, 4, request.param)
-    return Bark({name: build(checkpoint, at) for name, build in BUILDERS.items()}, checkpoint)
+    return Bark(build_stages(checkpoint, at), checkpoint)
 
 
 @pytest.mark.parametrize("voice_name", VOICES)

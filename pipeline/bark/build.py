@@ -1,4 +1,4 @@
-"""From a checkpoint to the four stages, each alone: what `Bark.load` and the Ray actors both do."""
+"""How a stage computes: device, dtype, slots and kernels, for `Bark.load` and the Ray actors alike."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,8 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.bark.coarse import CoarseStage
-from pipeline.bark.decode import DecodeStage
-from pipeline.bark.fine import FineStage
-from pipeline.bark.semantic import SemanticStage
-from pipeline.bark.stage import Stage, is_good_slots
+from pipeline.bark.auto import resolve_device, resolve_dtype
+from pipeline.bark.stage import is_good_slots
 from pipeline.bark.text import TextEncoder
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.errors import ConfigError
@@ -25,7 +22,7 @@ M = TypeVar("M", GPT, FineGPT)
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """Where a stage computes, and how: what decides the low bits of its numbers."""
+    """Where and how a stage computes. All of it may change the low bits of its numbers."""
 
     device: torch.device
     dtype: torch.dtype
@@ -33,22 +30,14 @@ class ExecutionConfig:
     kernels: KernelConfig
 
 
-Builder = Callable[[Checkpoint, ExecutionConfig], Stage]
 Autotuner = Callable[[int, int, torch.dtype, str | None], KernelConfig]  # slots, width, dtype, quantize
 
-BUILDERS: dict[str, Builder] = {
-    "semantic": lambda c, execution: SemanticStage(ready(c.semantic(), execution), c.vocabulary, execution.slots),
-    "coarse": lambda c, execution: CoarseStage(ready(c.coarse(), execution), c.vocabulary, execution.slots),
-    "fine": lambda c, execution: FineStage(ready(c.fine(), execution)),
-    "decode": lambda c, execution: DecodeStage(c.codec(), execution.device),
-}
-
 DEFAULT_SLOTS = {"cpu": 8, "cuda": 32}
-NARROW = 250  # below this width a product is over before its layout matters
+MIN_AUTOTUNE_WIDTH = 250  # a narrower model's products are too short for the choice of kernels to matter
 
 
-def ready(model: M, execution: ExecutionConfig) -> M:
-    """A model on its device, its weights laid out for it."""
+def prepare_model(model: M, execution: ExecutionConfig) -> M:
+    """Move a model to its device and dtype, and pack its weights for its kernels."""
     keep_freed_memory()
     model = model.to(execution.device, execution.dtype)
     model.pack_weights(execution.kernels)
@@ -61,7 +50,7 @@ def _autotune_once(slots: int, width: int, dtype: torch.dtype, quantize: str | N
 
 
 def autotune_once(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> KernelConfig:
-    """The fastest layout with torch's current threads; once per process: two stages of one never differ."""
+    """The fastest kernels with torch's current threads, measured once per process: all its stages use the same."""
     return _autotune_once(slots, width, dtype, quantize, torch.get_num_threads())
 
 
@@ -74,22 +63,26 @@ def make_execution_config(
     width: int,
     autotuner: Autotuner = autotune_once,
 ) -> ExecutionConfig:
-    """Settings as they are asked for -> what they mean on this machine; `width` is the transformers'.
+    """Turn settings into what they mean on this machine.
 
-    `autotuner` is asked where the layout is free; a run has its own, on which all its actors agree.
+    Args:
+        device, dtype, slots, quantize: as in `Bark.load`.
+        width: of the transformers (C).
+        autotuner: chooses the kernels where there is a choice; a run has its own, on which all its actors agree.
 
     Raises:
-        ConfigError: this machine can't do it.
+        ConfigError: this machine can't compute as asked.
     """
-    on, kind = pick_device(device), pick_dtype(dtype, device)
-    count = pick_slots(slots, on)
+    chosen = pick_device(device)
+    numbers = pick_dtype(dtype, chosen)
+    count = pick_slots(slots, chosen)
     if quantize not in (None, "int8"):
-        raise ConfigError(f"quantize {quantize!r} is none of int8, None")
+        raise ConfigError(f"unknown quantize {quantize!r}: use int8 or None")
     if quantize:
-        require_int8(on, kind)
-    if on.type != "cpu" or width < NARROW:
-        return ExecutionConfig(on, kind, count, INT8_KERNELS if quantize else PLAIN_KERNELS)
-    return ExecutionConfig(on, kind, count, autotuner(count, width, kind, quantize))
+        require_int8(chosen, numbers)
+    if chosen.type != "cpu" or width < MIN_AUTOTUNE_WIDTH:
+        return ExecutionConfig(chosen, numbers, count, INT8_KERNELS if quantize else PLAIN_KERNELS)
+    return ExecutionConfig(chosen, numbers, count, autotuner(count, width, numbers, quantize))
 
 
 def load_text_encoder(checkpoint: Checkpoint, tokenizer: str | None) -> TextEncoder:
@@ -97,13 +90,12 @@ def load_text_encoder(checkpoint: Checkpoint, tokenizer: str | None) -> TextEnco
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    """A device of this machine; `auto` is CUDA if there is one."""
+    device = resolve_device(device, torch.cuda.is_available())
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(f"device {device!r} is none: use auto, cpu, cuda or cuda:N") from error
+        raise ConfigError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N") from error
     if chosen.type not in DEFAULT_SLOTS:
         raise ConfigError(f"device {device!r} is not supported: use auto, cpu, cuda or cuda:N")
     if chosen.type == "cuda" and not torch.cuda.is_available():
@@ -111,18 +103,17 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
-def pick_dtype(dtype: str, device: str) -> torch.dtype:
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """`auto` is float32 on a CPU and bfloat16 on CUDA."""
-    if dtype == "auto":
-        return torch.bfloat16 if pick_device(device).type == "cuda" else torch.float32
-    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in kinds:
-        raise ConfigError(f"dtype {dtype!r} is none of auto, {', '.join(kinds)}")
-    return kinds[dtype]
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    name = resolve_dtype(dtype, device.type)
+    if name not in dtypes:
+        raise ConfigError(f"unknown dtype {dtype!r}: use auto, {', '.join(dtypes)}")
+    return dtypes[name]
 
 
 def pick_slots(slots: int | None, device: torch.device) -> int:
-    """As asked, else by the device."""
+    """The number of slots as asked, else the device's default."""
     if slots is None:
         return DEFAULT_SLOTS[device.type]
     if not is_good_slots(slots):

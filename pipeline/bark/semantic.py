@@ -28,6 +28,11 @@ class SemanticTokens:
     stop: str
 
 
+def as_input(output: Any) -> Any:
+    """A stage's output as the next stage takes it: the tokens alone; codes and errors as they are."""
+    return output.tokens if isinstance(output, SemanticTokens) else output
+
+
 def prompt_ids(utterance: Utterance, vocabulary: spec.Vocabulary) -> np.ndarray:
     """[text 256 | history 256 | infer] -> (513,) int64: the model sums the first two, so 257 positions."""
     assert utterance.text_ids is not None

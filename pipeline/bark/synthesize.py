@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from pipeline import spec
-from pipeline.bark.build import BUILDERS, load_text_encoder, make_execution_config
-from pipeline.bark.semantic import SemanticTokens
-from pipeline.bark.stage import MAX_SEED, Sampling, Stage, Utterance, run
+from pipeline.bark.build import load_text_encoder, make_execution_config
+from pipeline.bark.long_text import PAUSE_S, join, segment_seed
+from pipeline.bark.registry import build_stages
+from pipeline.bark.semantic import as_input
+from pipeline.bark.stage import Stage, Utterance, run
 from pipeline.bark.text import SegmentLimits
 from pipeline.bark.voice import HistoryPrompt, load_voice
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
-from pipeline.engine.random import make_key
 from pipeline.errors import ConfigError, RowError
+from pipeline.sampling import MAX_SEED, Sampling
 
 Voice = str | Path | HistoryPrompt
 
@@ -87,8 +89,7 @@ class Bark:
         execution = make_execution_config(
             device=device, dtype=dtype, slots=slots, quantize=quantize, width=checkpoint.width
         )
-        stages = {name: build(checkpoint, execution) for name, build in BUILDERS.items()}
-        return cls(stages, checkpoint, tokenizer)
+        return cls(build_stages(checkpoint, execution), checkpoint, tokenizer)
 
     def generate(
         self,
@@ -111,13 +112,15 @@ class Bark:
             ConfigError: lists of different lengths, or a seed out of range.
         """
         utterances = self._utterances(texts, voices, seeds, sampling)
-        spoken = run(self.stages["semantic"], utterances, [None] * len(utterances))
-        tokens = [s.tokens if isinstance(s, SemanticTokens) else s for s in spoken]
-        coarse = run(self.stages["coarse"], utterances, tokens)
-        fine = run(self.stages["fine"], utterances, coarse)
-        audio = run(self.stages["decode"], utterances, fine)
-        made = zip(texts, utterances, spoken, coarse, fine, audio, strict=True)
-        return [collect(text, utterance.seed, outputs) for text, utterance, *outputs in made]
+        outputs: dict[str, list[Any]] = {}  # by stage
+        inputs: list[Any] = [None] * len(utterances)
+        for name, stage in self.stages.items():
+            outputs[name] = run(stage, utterances, inputs)
+            inputs = [as_input(output) for output in outputs[name]]
+        return [
+            collect(text, utterance.seed, {name: each[i] for name, each in outputs.items()})
+            for i, (text, utterance) in enumerate(zip(texts, utterances, strict=True))
+        ]
 
     def say(
         self,
@@ -128,7 +131,7 @@ class Bark:
         sampling: Sampling | None = None,
         language: str | None = None,
         limits: SegmentLimits | None = None,
-        pause_s: float = 0.25,
+        pause_s: float = PAUSE_S,
     ) -> np.ndarray:
         """A text of any length as (N,) float32 samples at 24 kHz: split, generated, joined with pauses.
 
@@ -171,16 +174,23 @@ class Bark:
         ]
 
 
-def collect(text: str, seed: int, outputs: list[Any]) -> Result:
-    """One text's outputs of the four stages; the first error, if any, has passed through the later stages."""
-    spoken, coarse, fine, audio = outputs
+def collect(text: str, seed: int, outputs: dict[str, Any]) -> Result:
+    """A Result from one text's output of each stage. After an error, all later outputs are that error."""
+    semantic, audio = outputs["semantic"], outputs["decode"]
     empty = Result(
         text, seed, np.zeros(0, np.int64), np.zeros((2, 0), np.int64), np.zeros((8, 0), np.int64),
         np.zeros(0, np.float32), "error",
     )  # fmt: skip
     if isinstance(audio, RowError):
         return replace(empty, error=audio)
-    return replace(empty, semantic=spoken.tokens, coarse=coarse, fine=fine, audio=audio, stop=spoken.stop)
+    return replace(
+        empty,
+        semantic=semantic.tokens,
+        coarse=outputs["coarse"],
+        fine=outputs["fine"],
+        audio=audio,
+        stop=semantic.stop,
+    )
 
 
 def find_voice(voice: Voice | None, folder: Path) -> HistoryPrompt | None:
@@ -195,18 +205,3 @@ def check_seed(seed: int | None) -> int:
     if not 0 <= int(seed) <= MAX_SEED:
         raise ConfigError(f"seed must be from 0 to 2^63 - 1, is {seed}")
     return int(seed)
-
-
-def segment_seed(seed: int, segment: int) -> int:
-    """The first segment keeps the row's seed, so that a short text sounds the same however it is asked for."""
-    if segment == 0:
-        return seed
-    low, high = make_key("segment", seed, segment)
-    return (high << 32 | low) & MAX_SEED
-
-
-def join(clips: Sequence[np.ndarray], pause_s: float) -> np.ndarray:
-    """Clips one after another with silence between them -> (N,) of the clips' type."""
-    pause = np.zeros(round(pause_s * spec.SAMPLE_RATE), clips[0].dtype if clips else np.float32)
-    parts = [part for clip in clips for part in (pause, clip)][1:]
-    return np.concatenate(parts) if parts else pause[:0]

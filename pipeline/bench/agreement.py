@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pipeline.bark.build import ExecutionConfig, ready
+from pipeline.bark.build import ExecutionConfig, prepare_model
 from pipeline.bark.engine_factory import make_engine
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.kernels.autotune import PLAIN_KERNELS
@@ -36,6 +36,6 @@ def agreement(checkpoint: Checkpoint, execution: ExecutionConfig) -> Agreement:
 
 def logits(checkpoint: Checkpoint, execution: ExecutionConfig, prompts: torch.Tensor) -> torch.Tensor:
     """(prompts, V) float32, on the CPU."""
-    engine = make_engine(ready(checkpoint.coarse(), execution), 1, POSITIONS)
+    engine = make_engine(prepare_model(checkpoint.coarse(), execution), 1, POSITIONS)
     rows = [engine.model.prefill(prompt.to(execution.device), engine.cache, 0) for prompt in prompts]
     return torch.cat(rows).cpu()

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from pipeline import spec
-from pipeline.bark.build import BUILDERS, ExecutionConfig, make_execution_config
+from pipeline.bark.build import ExecutionConfig, make_execution_config
 from pipeline.bark.fine import FineStage
-from pipeline.bark.semantic import SemanticStage, SemanticTokens
-from pipeline.bark.stage import Sampling, Stage, Utterance, run
+from pipeline.bark.registry import build_stages
+from pipeline.bark.semantic import SemanticStage, as_input
+from pipeline.bark.stage import Stage, Utterance, run
 from pipeline.bark.voice import load_voice
 from pipeline.bench import work
 from pipeline.bench.agreement import agreement
@@ -27,6 +28,7 @@ from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
 from pipeline.checkpoints.random import RandomCheckpoint, write_random_checkpoint
 from pipeline.model.codec import CodecConfig
+from pipeline.sampling import Sampling
 
 SMALL = RandomCheckpoint(n_layer=12, n_head=12, n_embd=768, codec_config=CodecConfig())  # suno/bark-small's sizes
 TEXT_IDS = np.arange(40)  # any: only its length has a cost, and it has none
@@ -55,7 +57,7 @@ def bench(model: str | None, *, rows: int, min_s: float, max_s: float, voice: st
         execution = make_execution_config(width=checkpoint.width, **how)
         utterances = [utterance(s, voice, path) for s in np.linspace(min_s, max_s, rows)]
         near = agreement(checkpoint, execution) if how["quantize"] or execution.dtype != torch.float32 else None
-        stages = {name: build(checkpoint, execution) for name, build in BUILDERS.items()}
+        stages = build_stages(checkpoint, execution)
     ceiling = ceiling_of(stages["semantic"], execution)
     print_ceiling(ceiling, execution)
     measured, audio_s = run_stages(stages, utterances, ceiling, execution)
@@ -93,7 +95,7 @@ def run_stages(
         start = time.perf_counter()
         outputs = run(stage, utterances, outputs)
         seconds = time.perf_counter() - start
-        outputs = [o.tokens if isinstance(o, SemanticTokens) else o for o in outputs]
+        outputs = [as_input(output) for output in outputs]
         done, stats = work_of(stage, execution), stage.stats
         floor_s = ceiling.seconds(done) if done.flops else None
         measured.append(Measured(name, seconds, floor_s, done.flops, stats.tokens, stats.busy / stats.capacity))

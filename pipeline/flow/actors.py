@@ -15,8 +15,9 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipeline.bark.build import BUILDERS, load_text_encoder, make_execution_config
+from pipeline.bark.build import load_text_encoder, make_execution_config
 from pipeline.bark.fetch import set_fsspec_defaults
+from pipeline.bark.registry import STAGES
 from pipeline.bark.stage import Stage, Utterance
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
@@ -75,12 +76,16 @@ class PoolActor:
 
     def make_stage(self) -> Stage:
         """The stage on this actor's device, in the layout that the run has agreed on."""
-        pool = getattr(self.setup.config.pools, self.stage_name)
+        pool = self.setup.config.pools[self.stage_name]
         torch.set_num_threads(pool.threads or math.ceil(pool.num_cpus))
-        device = pool.device if pool.device != "auto" else ("cuda" if pool.num_gpus else "cpu")
-        how = {"device": device, "dtype": pool.dtype, "slots": pool.slots, "quantize": pool.quantize}
+        how: dict[str, Any] = {
+            "device": pool.resolved_device,
+            "dtype": pool.dtype,
+            "slots": pool.slots,
+            "quantize": pool.quantize,
+        }
         execution = make_execution_config(width=self.checkpoint.width, autotuner=agreed(self.store), **how)
-        return BUILDERS[self.stage_name](self.checkpoint, execution)
+        return STAGES[self.stage_name].build(self.checkpoint, execution)
 
     def report(self, rows: int = 0, now: bool = False) -> None:
         """Tell the board, at most once a second; nobody waits for it."""

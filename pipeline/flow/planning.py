@@ -100,8 +100,7 @@ def plan_manifest(config: RunConfig, store: Store, model: ModelInfo) -> list[Pla
 
 def pick_rows_per_shard(num_rows: int, config: RunConfig) -> int:
     """4 to 64: small enough that every actor of the largest pool has several shards, large enough to fill slots."""
-    pools = config.pools
-    most = max(p.max_actors * p.shards_in_flight for p in (pools.semantic, pools.coarse, pools.fine, pools.decode))
+    most = max(pool.max_actors * pool.shards_in_flight for pool in config.pools.values())
     return min(64, max(4, -(-num_rows // (4 * most))))
 
 

@@ -33,7 +33,7 @@ def build(shards: list[int], setup: Setup) -> Dataset:
     # every shard in flight there (and hangs the job if it raises). An input of blocks has no read task at all.
     dataset = ray.data.from_arrow([pa.Table.from_pylist([{"shard": shard}], schema=SHARD) for shard in shards])
     for name, actor in POOLS.items():
-        dataset = add_pool(dataset, actor, getattr(setup.config.pools, name), setup)
+        dataset = add_pool(dataset, actor, setup.config.pools[name], setup)
     return dataset
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import STAGES, RunConfig
+from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 
 ALMOST = 1e-9  # fractions such as 0.1 add up inexactly
@@ -25,8 +25,9 @@ def check(config: RunConfig, nodes: list[dict[str, float]]) -> None:
         ConfigError: they don't all fit; it names the pool and fractions that would.
     """
     left = [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
-    pools = [(name, getattr(config.pools, name)) for name in STAGES]
-    actors = [(name, pool.num_gpus, pool.num_cpus) for name, pool in pools for _ in range(pool.min_actors)]
+    actors = [
+        (name, pool.num_gpus, pool.num_cpus) for name, pool in config.pools.items() for _ in range(pool.min_actors)
+    ]
     for name, gpus, cpus in sorted(actors, key=lambda a: (a[1], a[2]), reverse=True):  # the largest first
         if gpus > 1 and gpus != int(gpus):
             raise ConfigError(f"pools.{name}.num_gpus: above 1 it must be a whole number, is {gpus:g}")
@@ -40,15 +41,15 @@ def check(config: RunConfig, nodes: list[dict[str, float]]) -> None:
 
 def refusal(config: RunConfig, nodes: list[dict[str, float]], name: str) -> str:
     """What is asked, what is there, and what would fit."""
-    pools = {n: getattr(config.pools, n) for n in STAGES}
+    pools = config.pools.values()
     have = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("GPU", "CPU")}
     asked = {
-        "GPU": sum(p.min_actors * p.num_gpus for p in pools.values()),
-        "CPU": sum(p.min_actors * p.num_cpus for p in pools.values()),
+        "GPU": sum(p.min_actors * p.num_gpus for p in pools),
+        "CPU": sum(p.min_actors * p.num_cpus for p in pools),
     }
     short = "GPU" if asked["GPU"] > have["GPU"] + ALMOST else "CPU"
     key = f"num_{short.lower()}s"
-    sharing = sum(p.min_actors for p in pools.values() if getattr(p, key))
+    sharing = sum(p.min_actors for p in pools if getattr(p, key))
     text = (
         f"pools.{name} does not fit beside the others: all pools must run at once, and they ask for "
         f"{asked['GPU']:g} GPUs and {asked['CPU']:g} CPUs of {have['GPU']:g} GPUs and {have['CPU']:g} CPUs "

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pipeline import spec
-from pipeline.config import STAGES
+from pipeline.bark.registry import STAGES
 from pipeline.flow.isolation import AttemptKey, AttemptTracker
 from pipeline.log import log
 

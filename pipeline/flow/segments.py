@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from pipeline import spec
-from pipeline.bark.stage import MAX_SEED, Sampling, Utterance
-from pipeline.bark.synthesize import join, segment_seed
+from pipeline.bark.long_text import join, segment_seed
+from pipeline.bark.stage import Utterance
 from pipeline.bark.text import SegmentLimits, TextEncoder
 from pipeline.bark.voice import load_voice
 from pipeline.config import RunConfig
 from pipeline.engine.random import make_key
 from pipeline.errors import ConfigError, RowError
+from pipeline.sampling import MAX_SEED, Sampling
 from pipeline.schema import SAMPLING_COLUMNS
 from pipeline.shards.audio import Clip
 from pipeline.shards.writer import FailedRow, SpokenRow

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline.config import STAGES
+from pipeline.bark.registry import STAGES
 from pipeline.shards.reader import committed_shards, rows
 from pipeline.shards.verify import verify
 from pipeline.storage.store import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.config import STAGES
+from pipeline.bark.registry import STAGES
 from pipeline.shards.reader import committed_shards
 from pipeline.storage.store import Store
 from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged, commits_at_least, wait_for

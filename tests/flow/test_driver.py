@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from pipeline import Bark, Sampling
-from pipeline.bark.synthesize import join, segment_seed
+from pipeline.bark.long_text import join, segment_seed
 from pipeline.bark.text import SegmentLimits
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
