@@ -1,16 +1,20 @@
-"""Models by hub id: fetched once from a server that answers as the hub does, then used offline."""
+"""Models by hub id: downloaded once from a server that answers as the hub does, then used offline."""
 
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from pipeline.checkpoints import hub as hub_module
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RESOLVE = """
@@ -21,6 +25,7 @@ from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints import hub
 from pipeline.checkpoints.hub import resolve
 hub.PINNED |= {"noise/tiny": hub.Pin(*json.loads(sys.argv[3]))} if sys.argv[3:] else {}
+hub.HUB_TIMEOUT_S = 2
 try:
     folder = resolve(sys.argv[1], sys.argv[2] or None)
     print(folder, Checkpoint(folder).semantic().config.n_layer)
@@ -29,13 +34,43 @@ except CheckpointError as error:
 """
 
 
-def resolve(name: str, revision: str, env: dict[str, str], *pin: str) -> str:
-    """In a process of its own: the hub's client reads its environment once. `pin` is what noise/tiny is pinned to."""
+def run(name: str, revision: str, env: dict[str, str], *pin: str) -> tuple[str, str]:
+    """stdout and stderr, in a process of its own: the hub's client reads its environment once.
+
+    `pin` is what noise/tiny is pinned to.
+    """
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     command = [sys.executable, "-c", RESOLVE, name, revision, *pin]
     done = subprocess.run(command, env=clean | env, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return done.stdout.strip(), done.stderr
+
+
+def resolve(name: str, revision: str, env: dict[str, str], *pin: str) -> str:
+    return run(name, revision, env, *pin)[0]
+
+
+@pytest.fixture(params=["closed port", "never answers", "status 503"])
+def unreachable(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An address where no hub answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if request.param == "closed port":
+            server.close()
+        if request.param == "status 503":
+
+            def refuse() -> None:
+                while True:
+                    try:
+                        client, _ = server.accept()
+                    except OSError:  # closed: the test is over
+                        return
+                    with client:
+                        client.recv(9999)
+                        client.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+            threading.Thread(target=refuse, daemon=True).start()
+        yield address
 
 
 @pytest.fixture
@@ -83,21 +118,24 @@ def hub(tiny: Path) -> Iterator[tuple[str, list[str]]]:
     server.shutdown()
 
 
-def test_a_model_is_fetched_once_and_then_used_offline(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+def test_downloads_once_and_then_works_offline(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     endpoint, requests = hub
     env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
-    fetched = resolve("noise/tiny", "", env)
+    fetched, log = run("noise/tiny", "", env)
+    assert log.startswith(f"model 'noise/tiny' (revision main): downloading from {endpoint}\n")
     assert fetched.endswith(f"snapshots/{COMMIT} 2"), (fetched, requests)
     assert not any("run_me.py" in r for r in requests)  # weights and settings only, never code
     requests.clear()
     for revision in ("", COMMIT):
         assert resolve("noise/tiny", revision, env | {"HF_HUB_OFFLINE": "1"}) == fetched
     assert not requests
+    assert resolve("noise/tiny", COMMIT, env) == fetched
+    assert not requests  # a commit can't change: no need to ask
     refused = resolve("noise/other", "", env)
     assert refused.startswith("refused: model 'noise/other' (revision main): neither a folder nor on the hub")
 
 
-def test_pinned_weights_are_those_that_were_published(hub: tuple[str, list[str]], tiny: Path, tmp_path: Path) -> None:
+def test_refuses_pinned_weights_with_another_hash(hub: tuple[str, list[str]], tiny: Path, tmp_path: Path) -> None:
     env = {"HF_ENDPOINT": hub[0], "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
     sha256 = hashlib.sha256((tiny / "model.safetensors").read_bytes()).hexdigest()
     pin = json.dumps([COMMIT, {"model.safetensors": sha256}])
@@ -111,7 +149,37 @@ def test_pinned_weights_are_those_that_were_published(hub: tuple[str, list[str]]
     assert "damaged, or not what was published" in resolve("noise/tiny", "", env, pin)
 
 
-def test_without_a_network_and_a_cache_the_message_says_what_to_do(tmp_path: Path) -> None:
+def test_offline_and_not_cached_says_what_to_do(tmp_path: Path) -> None:
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    assert "not in the cache and the hub can't be reached; give a local folder" in resolve("noise/tiny", COMMIT, env)
+    refused = resolve("noise/tiny", COMMIT, env)
+    assert "not in the cache and the hub can't be reached (HF_HUB_OFFLINE is set); give a local folder" in refused
     assert resolve("./nowhere", "", env) == "refused: model './nowhere': no such folder"
+
+
+def test_unreachable_hub_is_two_lines(unreachable: str, tmp_path: Path) -> None:
+    """One says what is tried, one why it failed; nothing from the hub's client."""
+    refused, log = run("noise/tiny", "", {"HF_ENDPOINT": unreachable, "HF_HOME": str(tmp_path)})
+    assert log == f"model 'noise/tiny' (revision main): downloading from {unreachable}\n"
+    assert "not in the cache and the hub can't be reached (" in refused and len(refused.splitlines()) == 1
+
+
+def test_gives_up_on_an_unreachable_hub_in_time(
+    unreachable: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    assert hub_module.HUB_TIMEOUT_S < 10
+    monkeypatch.setattr(hub_module, "HUB_TIMEOUT_S", 1)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    start = time.monotonic()
+    problem = hub_module.hub_problem(unreachable)
+    assert time.monotonic() - start < 6  # a loaded machine may add some seconds to one
+    expected = {"closed port": "refused", "never answers": "no answer within 1 s", "status 503": "HTTP status 503"}
+    assert problem and expected[request.node.callspec.params["unreachable"]] in problem
+
+
+def test_unreachable_hub_and_a_cached_branch_uses_the_cache(hub: tuple[str, list[str]], tmp_path: Path) -> None:
+    env = {"HF_ENDPOINT": hub[0], "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+    fetched = resolve("noise/tiny", "", env)
+    cached, log = run("noise/tiny", "", env | {"HF_ENDPOINT": "http://127.0.0.1:9"})
+    assert cached == fetched
+    assert log.startswith("warning: model 'noise/tiny' (revision main): the hub can't be reached (")
+    assert log.endswith(f"using the cached commit {COMMIT}\n") and len(log.splitlines()) == 1

@@ -1,0 +1,48 @@
+"""`barkery say` and `barkery voices`: one text into one sound file, and the voices to choose from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import Device
+from pipeline.errors import ConfigError
+from pipeline.storage.store import Store
+
+
+def say(
+    text: Annotated[str, typer.Argument(help="Text to speak; a long text is split and the parts are joined.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Sound file: .wav, .flac or .mp3.")] = Path("say.wav"),
+    model: Annotated[str, typer.Option(help="puppy (built in), a local folder, or a hub id.")] = "puppy",
+    voice: Annotated[str | None, typer.Option(help="A voice of the model, a preset, or an .npz file.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same sound. (default: random)")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder or hub id; for models in Suno's format.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Speak one text into a sound file."""
+    import secrets
+
+    from pipeline.bark.synthesize import Bark
+    from pipeline.shards.audio import SUBTYPES, encode, to_int16
+
+    audio_format = output.suffix.lower().removeprefix(".")
+    if audio_format not in SUBTYPES:
+        raise ConfigError(f"{output}: must end in {', '.join('.' + s for s in SUBTYPES)}")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output}: its folder does not exist")
+    if output.is_dir():
+        raise ConfigError(f"{output}: is a folder; name a file")
+    seed = secrets.randbits(32) if seed is None else seed
+    samples = Bark.load(model, device=device, tokenizer=tokenizer).say(text, voice=voice, seed=seed)
+    Store(str(output.parent.absolute())).put(output.name, encode(to_int16(samples), audio_format))
+    print(f"{output}: {samples.size / 24_000:.2f} s, seed {seed}")
+
+
+def voices(
+    model: Annotated[str | None, typer.Option(help="List this model's own voices instead.")] = None,
+) -> None:
+    """List Suno's voice presets, or the voices stored beside a model."""
+    from pipeline.bark.voice import own_voices, preset_names
+    from pipeline.checkpoints.hub import resolve
+
+    print("\n".join(own_voices(resolve(model)) if model else preset_names()))
