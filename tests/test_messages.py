@@ -10,7 +10,7 @@ from pipeline.cli.main import main
 from pipeline.config import parse
 from pipeline.errors import ConfigError, StorageError
 from pipeline.flow import driver as run
-from pipeline.flow.planning import ModelInfo, saved, tokenizer_hash
+from pipeline.flow.planning import ModelInfo, settings_to_save, tokenizer_hash
 from pipeline.storage import retries
 from pipeline.storage.store import Store
 
@@ -35,7 +35,7 @@ def config(tmp_path: Path) -> Path:
         (["generate", "CONFIG", "--output", "ftp://me:SEKRET9@127.0.0.1/out"], "output ftp://127.0.0.1/out: can't be"),
         (["status", "ftp://me:SEKRET9@127.0.0.1/out"], "output ftp://127.0.0.1/out: can't be opened"),
         (["status", f"http://{NOBODY}/out?sig=SEKRET9"], "http://127.0.0.1:9/out"),
-        (["status", "memory://me:SEKRET9@x/out"], "holds no run"),
+        (["status", "memory://me:SEKRET9@x/out"], "no run in this folder"),
         (["status", "github://foo"], "output github://foo: can't be opened"),
         (["status", "zip://foo"], "output zip://foo: can't be opened"),
         (["status", ".", "--storage", "key={SEKRET9"], "--storage key: not valid YAML"),
@@ -78,7 +78,7 @@ def test_what_is_kept_of_urls_is_not_secret() -> None:
         "tokenizer": "https://h/t?X-Amz-Signature=SEKRET9",
     }
     config = parse({"model": "suno/bark-small"} | urls, "here")
-    kept = saved(config)
+    kept = settings_to_save(config)
     assert "SEKRET" not in str(kept)
     assert (kept["model"], kept["manifest"]) == ("suno/bark-small", "simplecache::https://h/m.parquet")
     assert parse(kept, "again").model == "suno/bark-small"  # where a retry begins

@@ -26,7 +26,7 @@ def verify(output: Output, storage: Storage = None) -> None:
     report = shards.verify(open_store(output, storage))
     for problem in report.problems:
         print(problem, file=sys.stderr)
-    print(f"{report.counts}; {report.clips:,} clips decoded")
+    print("\n".join([*report.notes, f"{report.counts}; {report.clips:,} clips decoded"]))
     print(f"{report.missing_shards:,} shards not made yet; {len(report.problems):,} problems")
     if report.problems:
         raise typer.Exit(exit_codes.INCOMPLETE)

@@ -1,4 +1,4 @@
-"""What is to be done, before anything starts: a manifest's rows, or those that failed, become a plan in the output."""
+"""Checks a run before anything starts, and writes its plan: from the manifest's rows, or from rows that failed."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -19,54 +19,59 @@ from pipeline.config import RunConfig, parse, set_key
 from pipeline.errors import ConfigError, redact
 from pipeline.manifest.manifest import Manifest
 from pipeline.shards.card import card
+from pipeline.shards.environment import current_environment
 from pipeline.shards.plan import Plan, open_plans, part_name, planned_shards, refuse_changes, run_file, write_plan
 from pipeline.shards.reader import RowCounts
 from pipeline.shards.writer import Commit
 from pipeline.storage.store import Store
 
-ABOUT = {"barkery": __version__}
-NOT_FOR_RETRIES = ("manifest", "output", "limit", "rows_per_shard")  # a retry takes its rows from the output
+NOT_FOR_RETRIES = ("manifest", "output", "limit", "rows_per_shard")  # a retry reads its rows from the output
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A checkpoint that was looked at: it is whole, and this is what the output says of it."""
+    """A checked checkpoint, and what the output records of it."""
 
-    columns: dict[str, str]  # model, model_revision, generator
-    commit: str | None  # of the hub, to load it by; None for a local folder
-    tokenizer: str  # hash of its files
+    columns: dict[str, str]  # output columns: model, model_revision, generator
+    commit: str | None  # the hub's commit that actors load; None for a local folder
+    tokenizer: str  # hash of the tokenizer's files
 
     @classmethod
     def check(cls, config: RunConfig) -> "ModelInfo":
-        """A wrong model is found here, not by an actor. Raises ConfigError."""
+        """Read and check the model's files, so that errors appear before any actor starts; raises ConfigError."""
         checkpoint = Checkpoint(resolve(config.model, config.revision))
         checkpoint.check()
         load_text_encoder(checkpoint, config.tokenizer)
         tokenizer = f"sha256:{tokenizer_hash(checkpoint.folder, config.tokenizer)}"
         commit = checkpoint.folder.name if checkpoint.folder.parent.name == "snapshots" else None
-        name = config.model if commit else Path(config.model).name  # no path of this machine in a dataset
+        name = config.model if commit else Path(config.model).name  # a dataset should not show this machine's paths
         revision = commit or f"sha256:{checkpoint.fingerprint}"
         return cls(
             {"model": name, "model_revision": revision, "generator": f"barkery {__version__}"}, commit, tokenizer
         )
 
     def identity(self, config: RunConfig) -> dict[str, Any]:
-        """All that decides what is in the output."""
-        kept = {key: self.columns[key] for key in ("model", "model_revision")}
-        return config.identity | kept | {"tokenizer": self.tokenizer}
+        """Everything that decides what is in the output, as plain values."""
+        model = {key: self.columns[key] for key in ("model", "model_revision")}
+        return config.identity | model | {"tokenizer": self.tokenizer}
+
+
+def about() -> dict[str, Any]:
+    """What run.json records of the process that made the plan: barkery's version and the whole environment."""
+    return {"barkery": __version__, "environment": current_environment()}
 
 
 def tokenizer_hash(folder: Path, tokenizer: str | None) -> str:
-    """Of the files that `TextEncoder.load` reads: by their content, wherever they lie."""
-    whole, *parts = (tokenizer_folder(folder, tokenizer) / name for name in TOKENIZER_FILES)
+    """Hash of the contents of the files that `TextEncoder.load` reads; their folder does not matter."""
+    single_file, *parts = (tokenizer_folder(folder, tokenizer) / name for name in TOKENIZER_FILES)
     digest = hashlib.sha256()
-    for path in [whole] if whole.exists() else [path for path in parts if path.exists()]:
+    for path in [single_file] if single_file.exists() else [path for path in parts if path.exists()]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
 def absolute(config: RunConfig) -> RunConfig:
-    """Local paths as the workers need them, whose working directory may be another."""
+    """The config with absolute local paths, since the workers' current directory may be another."""
     local = {
         key: str(Path(value).expanduser().resolve())
         for key in ("model", "tokenizer", "output", "manifest")
@@ -78,48 +83,55 @@ def absolute(config: RunConfig) -> RunConfig:
 
 
 def plan_manifest(config: RunConfig, store: Store, model: ModelInfo) -> list[Plan]:
-    """The plans in the output, or a new one; a changed config, model or manifest is refused."""
+    """The plans in the output, or a new one if there are none.
+
+    Raises:
+        ConfigError: the config, the model or the manifest differs from the plan in the output, or can't be used.
+    """
     manifest = Manifest(config.manifest, config.storage_options, config.limit)
     num_rows = manifest.check()
     identity = model.identity(config)
     plans = open_plans(store)
     if plans:
         old = plans[0]
-        asked = config.rows_per_shard or old.rows_per_shard
+        rows_per_shard = config.rows_per_shard or old.rows_per_shard
         refuse_changes(store, old, replace(old, identity=identity, num_rows=num_rows), manifest.tables())
-        if asked != old.rows_per_shard:
-            where = f"output {redact(store.url)}"
-            raise ConfigError(f"{where} is planned with rows_per_shard {old.rows_per_shard}; it can't become {asked}")
+        if rows_per_shard != old.rows_per_shard:
+            where = f"output {redact(store.url)} is planned with rows_per_shard {old.rows_per_shard}"
+            raise ConfigError(f"{where}; it can't become {rows_per_shard}")
         return plans
     store.check_writable()
     rows_per_shard = config.rows_per_shard or pick_rows_per_shard(num_rows, config)
-    plan = Plan(identity, num_rows, rows_per_shard, config=saved(config))
+    plan = Plan(identity, num_rows, rows_per_shard, config=settings_to_save(config))
     store.put("README.md", card(identity, model.columns, num_rows))
-    return [write_plan(store, plan, manifest.tables(), ABOUT)]
+    return [write_plan(store, plan, manifest.tables(), about())]
 
 
 def pick_rows_per_shard(num_rows: int, config: RunConfig) -> int:
-    """4 to 64: small enough that every actor of the largest pool has several shards, large enough to fill slots."""
+    """4 to 64: few enough that every actor of the largest pool gets several shards, enough to fill the slots."""
     most = max(pool.max_actors * pool.shards_in_flight for pool in config.pools.values())
     return min(64, max(4, -(-num_rows // (4 * most))))
 
 
-def saved(config: RunConfig) -> dict[str, Any]:
-    """The settings as they are kept beside the output: without storage options, and no password or signature in a
-    URL. A retry takes its rows from the output, so it does not miss them."""
-    kept = config.model_dump(mode="json", exclude={"storage_options"})
-    return kept | {key: redact(kept[key]) for key in ("model", "tokenizer", "manifest", "output") if kept[key]}
+def settings_to_save(config: RunConfig) -> dict[str, Any]:
+    """The settings for run.json, from which a retry starts.
+
+    They have no storage options, and URLs without passwords and signatures: a retry reads its rows from the output, so
+    it does not need them.
+    """
+    values = config.model_dump(mode="json", exclude={"storage_options"})
+    return values | {key: redact(values[key]) for key in ("model", "tokenizer", "manifest", "output") if values[key]}
 
 
 def settings_of_retry(store: Store, last: Plan, now: RowCounts, seed: int | None, changes: list[str]) -> RunConfig:
-    """How failed rows are tried again: as in the last plan, with a new seed; where that retry did not end, as it is.
+    """The settings of a retry: the last plan's with a new seed and `changes`; an unfinished retry keeps its own.
 
     Raises:
-        ConfigError: the run is not complete, or a change that a retry can't make.
+        ConfigError: the run is not complete, or a retry can't make one of the changes.
     """
     if now.to_go and not last.generation:
         raise ConfigError(
-            f"{redact(store.url)}: {now.to_go:,} rows are still to go; `barkery generate` goes on, then retry"
+            f"{redact(store.url)}: {now.to_go:,} rows are still to go: finish them with `barkery generate`, then retry"
         )
     values = dict(last.config)
     if seed is not None or not now.to_go:
@@ -130,22 +142,24 @@ def settings_of_retry(store: Store, last: Plan, now: RowCounts, seed: int | None
             raise ConfigError(f"--set {key}: {key} can't be changed by a retry")
     where = f"{redact(store.url)}/{run_file(last.generation)}"
     config = parse(values, f"{where} with changes")
-    if now.to_go and config.identity != parse(dict(last.config), where).identity:  # the same words again are no change
-        raise ConfigError(f"{redact(store.url)}: the last retry is not complete; go on with it first, without changes")
-    place = {"output": store.url, "storage_options": store.storage_options}  # where it was found, if it was moved
-    return config.model_copy(update=place)
+    if (
+        now.to_go and config.identity != parse(dict(last.config), where).identity
+    ):  # repeating the retry's own changes is fine
+        raise ConfigError(f"{redact(store.url)}: the last retry is not complete; finish it first, without changes")
+    location = {"output": store.url, "storage_options": store.storage_options}  # the folder may have been moved
+    return config.model_copy(update=location)
 
 
-def plan_retry(config: RunConfig, store: Store, model: ModelInfo, last: Plan, held: list[Commit]) -> Plan:
-    """A plan of all rows that failed in the last one, in shards that go on counting."""
-    failing = {commit.shard: commit.failed for commit in held if commit.shard in last.shards and commit.failed}
+def plan_retry(config: RunConfig, store: Store, model: ModelInfo, last: Plan, commits: list[Commit]) -> Plan:
+    """Write a plan of all rows that failed in the last plan, in shards with the next numbers."""
+    failing = {commit.shard: commit.failed for commit in commits if commit.shard in last.shards and commit.failed}
     sizes = (sum(failing.values()), last.rows_per_shard)
-    plan = Plan(model.identity(config), *sizes, last.generation + 1, last.shards.stop, config=saved(config))
-    return write_plan(store, plan, failed_rows(store, last, failing.keys()), ABOUT)
+    plan = Plan(model.identity(config), *sizes, last.generation + 1, last.shards.stop, config=settings_to_save(config))
+    return write_plan(store, plan, failed_rows(store, last, failing.keys()), about())
 
 
 def failed_rows(store: Store, plan: Plan, failing: Collection[int]) -> Iterator[pa.Table]:
-    """What failed in some shards of a plan, as it was planned, but without seeds: the retry's own seed decides."""
+    """The failed rows of these shards as they were planned, without seeds: the retry's own seed applies."""
     for shard, rows in zip(plan.shards, planned_shards(store, plan), strict=True):
         if shard not in failing:
             continue

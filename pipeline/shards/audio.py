@@ -1,4 +1,4 @@
-"""Samples to file bytes. int16 is made here: libsndfile rounds floats differently for WAV and FLAC."""
+"""Encodes samples as sound files. Floats become int16 here: libsndfile rounds them differently for WAV and FLAC."""
 
 import io
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Clip:
-    """One pass as it is kept, at half the memory of what the codec made: (N,) int16 and the largest |sample| before."""
+    """One Bark pass at half the memory of the codec's output."""
 
-    samples: np.ndarray
-    peak: float
+    samples: np.ndarray  # (N,) int16
+    peak: float  # largest |sample| before it was limited to 1
 
     @classmethod
     def of(cls, samples: np.ndarray) -> "Clip":
@@ -29,7 +29,7 @@ class Clip:
 
 
 def encode(samples: np.ndarray, audio_format: str) -> bytes:
-    """(N,) int16 samples at 24 kHz -> a whole file; the same samples give the same bytes (flac, wav, mp3)."""
-    buffer = io.BytesIO()  # always memory: an encoder that fails on a real file leaves half of it
+    """(N,) int16 samples at 24 kHz as a flac, wav or mp3 file; the same samples give the same bytes."""
+    buffer = io.BytesIO()  # an encoder that fails on a real file would leave it incomplete
     soundfile.write(buffer, samples, spec.SAMPLE_RATE, format=audio_format.upper(), subtype=SUBTYPES[audio_format])
     return buffer.getvalue()

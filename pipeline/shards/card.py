@@ -1,4 +1,4 @@
-"""The output's README: a dataset card that tells `load_dataset` which files are data, and people what they are."""
+"""The output's README: a dataset card that tells `load_dataset` which files are data, and describes them to people."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import yaml
 
 
 def card(identity: dict[str, Any], model: dict[str, str], num_rows: int) -> bytes:
-    """README.md of an output folder; follows from the plan alone, so every run writes the same."""
+    """README.md of an output folder. It depends on the plan alone, so every run writes the same text."""
     head = {
         "tags": ["synthetic", "speech", "text-to-speech"],
         "task_categories": ["text-to-speech"],
@@ -21,10 +21,10 @@ def card(identity: dict[str, Any], model: dict[str, str], num_rows: int) -> byte
 
 # Synthetic speech
 
-Spoken by a machine: {num_rows:,} texts through `{model["model"]}` (revision {model["model_revision"]}), made with
+Machine-generated speech: {num_rows:,} texts through `{model["model"]}` (revision {model["model_revision"]}), made with
 {model["generator"]}.
-Each row of `data/` is one utterance with its text, voice, seed and settings; `failures/` has the rows that could not
-be spoken, with reasons. `_commits/` says which parts are complete; only those count while a run is on its way.
+Each row of `data/` is one utterance with its text, voice, seed and settings; `failures/` has the rows that failed, with
+reasons. `_commits/` lists the parts that are complete; while a run is in progress, ignore the others.
 
 ```python
 from datasets import Audio, load_dataset

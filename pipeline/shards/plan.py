@@ -1,12 +1,13 @@
-"""The plan: the manifest's rows cut into shards, once, kept with the output.
+"""The plan: the manifest's rows split into shards, once, and stored in the output.
 
     _plan/plan-00000-HASH.parquet   the first 100 shards: row group k is shard k
-    _plan/run.json                  what decides the output, and the names of those files; created last, only if absent
-    _plan/retry-00001/              the same for a retry: the rows that had failed, in shards that go on counting
+    _plan/run.json                  identity, settings, environment, and the names of those files; created last, only
+                                    if absent
+    _plan/retry-00001/              the same for a retry: the rows that had failed, in shards with the next numbers
 
-A plan's files are named by their contents: a second driver that plans other rows at the same time can't touch them, and
-a damaged one is noticed. A resumed run finds the same shards whatever became of the manifest's files, and a changed
-manifest is noticed row by row.
+The Parquet files are named by their contents, so a second driver that plans other rows at the same time can't overwrite
+them, and damage is detected. A resumed run reads its shards from here, whatever happened to the manifest's files since,
+and a changed manifest is detected row by row.
 """
 
 import hashlib
@@ -21,22 +22,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
+from pipeline import __version__
 from pipeline.errors import ConfigError, redact
 from pipeline.storage.store import Store
 
-SHARDS_PER_FILE = 100  # held in memory while they are written; each shard reads the whole footer
+SHARDS_PER_FILE = 100  # they are in memory while they are written; reading one shard reads the file's whole footer
+# Of run.json and all that is written beside it. A release that only adds keys keeps the number; one whose outputs older
+# releases would misread raises it. Outputs from before the key existed have the format that is now number 1.
+FORMAT_VERSION = 1
+# Identity keys that newer releases have added, as in `sampling.top_k`, with the value that stood for each of them in
+# all releases before it: an output that was begun without the key goes on as if it had this value.
+IDENTITY_DEFAULTS: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is: its identity, and how many rows and shards."""
+    """The identity of a run or of one of its retries, and its rows and shards."""
 
     identity: dict[str, Any]
     num_rows: NonNegativeInt
     rows_per_shard: PositiveInt
-    generation: NonNegativeInt = 0  # 0: the manifest's rows; n: those that had failed in n - 1
-    first_shard: NonNegativeInt = 0  # numbers are never used twice in an output
-    files: tuple[str, ...] = ()  # names; known once they are written
+    generation: NonNegativeInt = 0  # 0: the manifest's rows; n: the rows that failed in generation n - 1
+    first_shard: NonNegativeInt = 0  # shard numbers are unique in an output
+    files: tuple[str, ...] = ()  # names of the Parquet files; set once they are written
     config: dict[str, Any] = field(default_factory=dict, compare=False)  # for a retry to start from; no secrets
 
     @property
@@ -70,7 +78,7 @@ def part_name(shard: int) -> str:
 
 
 def open_plans(store: Store) -> list[Plan]:
-    """The plans that lie in the output: the manifest's and its retries', oldest first; empty where there is no run."""
+    """All plans in the output: the first run's and its retries', oldest first; empty if there is no run."""
     plans: list[Plan] = []
     while plan := open_plan(store, len(plans)):
         plans.append(plan)
@@ -78,32 +86,52 @@ def open_plans(store: Store) -> list[Plan]:
 
 
 def plans_of(store: Store) -> list[Plan]:
-    """
+    """All plans in the output, oldest first.
+
     Raises:
-        ConfigError: there is no run in this folder.
+        ConfigError: the folder has no run.
     """
     plans = open_plans(store)
     if not plans:
-        raise ConfigError(f"{redact(store.url)}: holds no run: there is no _plan/run.json")
+        raise ConfigError(f"{redact(store.url)}: no run in this folder: there is no _plan/run.json")
     return plans
 
 
 def open_plan(store: Store, generation: int = 0) -> Plan | None:
-    """One generation's plan, if it is there."""
+    """One generation's plan; None if there is none.
+
+    Raises:
+        ConfigError: run.json is damaged, or a newer release wrote it in a format that this one does not know.
+    """
     name = run_file(generation)
     try:
-        plan = replace(PLAN_ADAPTER.validate_json(store.get(name), strict=True), generation=generation)
+        content = store.get(name)
+        refuse_newer_format(store.path(name), content)
+        plan = replace(PLAN_ADAPTER.validate_json(content, strict=True), generation=generation)
         if len(plan.files) != -(-plan.num_shards // SHARDS_PER_FILE):
             raise ValueError(f"files: {len(plan.files)} for {plan.num_shards} shards")
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ConfigError(f"{store.path(name)}: damaged: {problem(error)}; use a new output folder") from error
+        raise ConfigError(f"{store.path(name)}: damaged: {first_problem(error)}; use a new output folder") from error
     return plan
 
 
-def problem(error: ValueError) -> str:
-    """The first thing that is wrong with a JSON file of ours."""
+def refuse_newer_format(path: str, content: bytes) -> None:
+    """Raise ConfigError for a run.json with a newer format version, ValueError for one that has no whole number."""
+    values = json.loads(content)
+    found = values.get("format_version", FORMAT_VERSION) if isinstance(values, dict) else FORMAT_VERSION
+    if type(found) is not int:
+        raise ValueError(f"format_version must be a whole number, is {found!r:.100}")
+    if found > FORMAT_VERSION:
+        raise ConfigError(
+            f"{path}: has format_version {found}, written by barkery {values.get('barkery')}; this is barkery "
+            f"{__version__}, which reads up to {FORMAT_VERSION}: install a newer barkery, or use a new output folder"
+        )
+
+
+def first_problem(error: ValueError) -> str:
+    """The first thing that is wrong with a JSON file of the output, as text."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
@@ -111,16 +139,21 @@ def problem(error: ValueError) -> str:
 
 
 def write_plan(store: Store, plan: Plan, tables: Iterator[pa.Table], about: dict[str, Any]) -> Plan:
-    """Write all shards, then run.json; the plan with its files. One left half-written has no run.json and is written
-    again."""
+    """Write all shards, then run.json, which also gets `about`; return the plan with its files.
+
+    A plan that was interrupted has no run.json and is written again.
+
+    Raises:
+        ConfigError: another driver wrote a different plan into this output at the same time.
+    """
     names: list[str] = []
     for content in plan_files(tables, plan.rows_per_shard):
         names.append(file_name(len(names), content))
         store.put(f"{folder(plan.generation)}/{names[-1]}", content)
     plan = replace(plan, files=tuple(names))
     sizes = {name: getattr(plan, name) for name in ("num_rows", "rows_per_shard", "first_shard", "files")}
-    held = {"identity": plan.identity, **sizes, "config": plan.config, **about}
-    content = json.dumps(held, indent=1, ensure_ascii=False).encode()
+    values = {"format_version": FORMAT_VERSION, "identity": plan.identity, **sizes, "config": plan.config, **about}
+    content = json.dumps(values, indent=1, ensure_ascii=False).encode()
     if not store.create(run_file(plan.generation), content) and open_plan(store, plan.generation) != plan:
         raise ConfigError(
             f"output {redact(store.url)}: another run was started there at the same time, with other settings or rows"
@@ -129,8 +162,8 @@ def write_plan(store: Store, plan: Plan, tables: Iterator[pa.Table], about: dict
 
 
 def plan_files(tables: Iterator[pa.Table], rows_per_shard: int) -> Iterator[bytes]:
-    """The shards' rows as Parquet, SHARDS_PER_FILE row groups in each."""
-    shards = cut(tables, rows_per_shard)
+    """The shards' rows as Parquet files of SHARDS_PER_FILE row groups."""
+    shards = rechunk(tables, rows_per_shard)
     for first in shards:
         buffer = io.BytesIO()
         with pq.ParquetWriter(buffer, first.schema, compression="zstd") as writer:
@@ -144,46 +177,52 @@ def file_name(number: int, content: bytes) -> str:
 
 
 def refuse_changes(store: Store, old: Plan, new: Plan, tables: Iterator[pa.Table]) -> None:
-    """Raises ConfigError naming the first setting or manifest row that differs from the plan in the output."""
-    where = f"output {redact(store.url)} holds another run: "
-    after = "; use a new output folder, or go on with the old settings"
-    then, now = flatten(old.identity), flatten(new.identity)
+    """Compare a new plan and manifest with the plan in the output.
+
+    Raises:
+        ConfigError: it names the settings, or the first manifest row, that differ.
+    """
+    where = f"output {redact(store.url)} has another run: "
+    after = "; use a new output folder, or continue with the old settings"
+    now = flatten(new.identity)
+    then = {key: value for key, value in IDENTITY_DEFAULTS.items() if key in now} | flatten(old.identity)
     changed = [k for k in sorted(then.keys() | now.keys()) if then.get(k) != now.get(k)]
     if changed:
-        said = "; ".join(f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in changed[:5])
-        raise ConfigError(where + said + after)
+        changes = "; ".join(f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in changed[:5])
+        raise ConfigError(where + changes + after)
     if old.num_rows != new.num_rows:
         raise ConfigError(f"{where}the manifest had {old.num_rows:,} rows, has {new.num_rows:,}{after}")
-    both = zip(planned_shards(store, old), cut(tables, old.rows_per_shard), strict=True)
-    for shard, (held, table) in enumerate(both):
-        if held.equals(table):
+    both = zip(planned_shards(store, old), rechunk(tables, old.rows_per_shard), strict=True)
+    for shard, (planned, table) in enumerate(both):
+        if planned.equals(table):
             continue
-        if held.schema.names != table.schema.names:
-            different = sorted(set(held.schema.names) ^ set(table.schema.names))
+        if planned.schema.names != table.schema.names:
+            different = sorted(set(planned.schema.names) ^ set(table.schema.names))
             raise ConfigError(f"{where}the manifest's columns differ: {', '.join(different)}{after}")
-        # As Parquet keeps it: seconds become milliseconds, for one. And by repr, since nan is not equal to nan.
-        kept = pq.read_table(io.BytesIO(next(plan_files(iter([table]), len(table)))))
-        pairs = zip(held.to_pylist(), kept.to_pylist(), strict=True)
+        # Compare after a round trip, since Parquet changes types such as seconds to milliseconds; and by repr, since
+        # nan is not equal to nan
+        stored = pq.read_table(io.BytesIO(next(plan_files(iter([table]), len(table)))))
+        pairs = zip(planned.to_pylist(), stored.to_pylist(), strict=True)
         row = next((i for i, (a, b) in enumerate(pairs) if repr(a) != repr(b)), None)
         if row is not None:
             row_id = table["id"][row].as_py()
             raise ConfigError(f"{where}manifest row {shard * old.rows_per_shard + row} (id {row_id!r}) differs{after}")
 
 
-def cut(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of `rows` (the last may be shorter), holding little more than one at a time."""
-    held: list[pa.Table] = []
+def rechunk(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows` each (the last may be shorter), with little more than one in memory."""
+    buffered: list[pa.Table] = []
     count = 0
     for table in tables:
-        held.append(table)
+        buffered.append(table)
         count += len(table)
         if count >= rows:
-            joined = pa.concat_tables(held, promote_options="permissive")
-            whole = count - count % rows
-            yield from (joined[i : i + rows].combine_chunks() for i in range(0, whole, rows))
-            held, count = [joined[whole:]], count - whole
+            joined = pa.concat_tables(buffered, promote_options="permissive")
+            end = count - count % rows
+            yield from (joined[i : i + rows].combine_chunks() for i in range(0, end, rows))
+            buffered, count = [joined[end:]], count - end
     if count:
-        yield pa.concat_tables(held, promote_options="permissive").combine_chunks()
+        yield pa.concat_tables(buffered, promote_options="permissive").combine_chunks()
 
 
 def planned_shards(store: Store, plan: Plan) -> Iterator[pa.Table]:
@@ -193,7 +232,7 @@ def planned_shards(store: Store, plan: Plan) -> Iterator[pa.Table]:
         try:
             content = store.get(name)
             if file_name(number, content) != plan.files[number]:
-                raise pa.ArrowInvalid("it is not what was written")
+                raise pa.ArrowInvalid("its content is not what was written")
             file = pq.ParquetFile(io.BytesIO(content))
         except (FileNotFoundError, pa.ArrowInvalid) as error:
             raise ConfigError(
@@ -203,7 +242,7 @@ def planned_shards(store: Store, plan: Plan) -> Iterator[pa.Table]:
 
 
 def read_shard(store: Store, plan: Plan, shard: int) -> pa.Table:
-    """The rows of one shard: one row group, fetched alone."""
+    """The rows of one shard: one row group, read without the others."""
     group = (shard - plan.first_shard) % SHARDS_PER_FILE
     return store.read(plan.file_of(shard), lambda file: pq.ParquetFile(file).read_row_group(group).combine_chunks())
 

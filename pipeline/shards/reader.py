@@ -1,4 +1,4 @@
-"""What stands committed: counts from the commits alone, clips from the parts they name."""
+"""Reads what is committed: counts from the commits alone, rows from the parts that they name."""
 
 import re
 from collections.abc import Iterator
@@ -16,23 +16,23 @@ COMMIT_FILE = re.compile(r"part-(\d{5,})\.json")
 
 
 def committed_shards(store: Store) -> set[int]:
-    """Numbers of the shards that count, by one listing."""
-    return {int(found[1]) for name in store.names("_commits") if (found := COMMIT_FILE.fullmatch(name))}
+    """Numbers of the committed shards, from one listing of the folder."""
+    return {int(match[1]) for name in store.names("_commits") if (match := COMMIT_FILE.fullmatch(name))}
 
 
 def commits(store: Store) -> list[Commit]:
     """All commits, in shard order.
 
     Raises:
-        ConfigError: one can't be read.
+        ConfigError: a commit can't be read.
     """
-    with ThreadPoolExecutor(16) as pool:  # small objects: the time is round trips
+    with ThreadPoolExecutor(16) as pool:  # the objects are small, so most of the time is waiting for the store
         return list(pool.map(lambda shard: read_commit(store, shard), sorted(committed_shards(store))))
 
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Where every row of the manifest is: in data, among the failures of the last generation, or still to go."""
+    """How many of the manifest's rows are in data, failed in the last generation, or still to go."""
 
     num_rows: int
     written: int
@@ -47,11 +47,13 @@ class RowCounts:
         return f"in {self.num_rows:,} = written {self.written:,} + failed {self.failed:,}{left}"
 
 
-def count_rows(plans: list[Plan], held: list[Commit]) -> RowCounts:
-    """By plans and commits alone. A retry's plan holds all rows that had failed before it, so only its own failures
-    still stand."""
-    failed = sum(commit.failed for commit in held if commit.shard in plans[-1].shards)
-    return RowCounts(plans[0].num_rows, sum(commit.written for commit in held), failed)
+def count_rows(plans: list[Plan], commits: list[Commit]) -> RowCounts:
+    """Counts from plans and commits alone.
+
+    A retry's plan has all rows that had failed before it, so only the last plan's failures count.
+    """
+    failed = sum(commit.failed for commit in commits if commit.shard in plans[-1].shards)
+    return RowCounts(plans[0].num_rows, sum(commit.written for commit in commits), failed)
 
 
 def rows(store: Store, columns: list[str] | None = None, kind: str = "data") -> Iterator[dict[str, Any]]:

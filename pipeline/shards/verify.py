@@ -1,4 +1,4 @@
-"""Is the output what its commits say? Looks at everything, changes nothing."""
+"""Checks an output against its plans and commits: reads everything, changes nothing."""
 
 import hashlib
 import io
@@ -13,30 +13,32 @@ import pyarrow.parquet as pq
 import soundfile
 
 from pipeline.errors import ConfigError, one_line
+from pipeline.shards.environment import environment_notes
 from pipeline.shards.plan import Plan, part_name, planned_shards, plans_of
 from pipeline.shards.reader import RowCounts, commits, committed_shards, count_rows
 from pipeline.shards.writer import Commit, read_commit
 from pipeline.spec import SAMPLE_RATE
 from pipeline.storage.store import Store
 
-AT_ONCE = 4  # parts in memory
-CLIP = ("audio", "num_samples", "sampling_rate")  # columns that are looked into
+PARTS_IN_MEMORY = 4
+CLIP = ("audio", "num_samples", "sampling_rate")  # the columns of a clip that are checked
 MP3_FRAME = 1152  # samples; encoders pad by a few frames
 
 
 @dataclass
 class Report:
-    """What was looked at, and everything that is wrong."""
+    """What was checked, and everything that is wrong."""
 
     counts: RowCounts
-    clips: int = 0
-    missing_shards: int = 0  # not made yet: no fault
+    clips: int = 0  # decoded without a problem
+    missing_shards: int = 0  # not made yet, which is no problem
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # worth knowing, and no problem
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands, by its plans and its commits alone."""
+    """The progress of a run, from its plans and commits alone."""
 
     plans: list[Plan]
     commits: list[Commit]
@@ -54,18 +56,19 @@ class Status:
 
     @property
     def current_failures(self) -> list[Commit]:
-        """Commits whose failed rows were not tried again."""
+        """Commits whose failed rows have not been retried."""
         return [commit for commit in self.commits if commit.shard in self.plans[-1].shards]
 
 
 def status(store: Store) -> Status:
+    """Read a run's progress; raises ConfigError if the folder has no run."""
     return Status(plans_of(store), commits(store))
 
 
-def failure_kinds(store: Store, held: list[Commit]) -> Counter[str]:
-    """Failed rows by their error_type, as far as their files can be read; `verify` says more of the others."""
+def failure_kinds(store: Store, commits: list[Commit]) -> Counter[str]:
+    """Failed rows counted by their error_type; `unreadable` where a file can't be read (`verify` says why)."""
     kinds: Counter[str] = Counter()
-    for commit in held:
+    for commit in commits:
         if commit.failures:
             try:
                 content = store.get(f"failures/{part_name(commit.shard)}.parquet")
@@ -76,70 +79,76 @@ def failure_kinds(store: Store, held: list[Commit]) -> Counter[str]:
 
 
 def verify(store: Store) -> Report:
-    """Hashes, counts, ids against the plan, every clip decoded, and files that belong to no commit."""
+    """Check hashes, counts, and ids against the plans, decode every clip, and find files that belong to no commit.
+
+    Raises:
+        ConfigError: the folder has no run, or its plan is damaged.
+    """
     plans = plans_of(store)
-    held, damaged = readable_commits(store)
-    report = Report(count_rows(plans, list(held.values())), problems=list(damaged.values()))
-    report.problems += orphans(store, held, damaged.keys())
+    commits, unreadable = readable_commits(store)
+    report = Report(count_rows(plans, list(commits.values())), problems=list(unreadable.values()))
+    report.notes += environment_notes(store, commits.values())
+    report.problems += orphans(store, commits, unreadable.keys())
     planned = set(range(plans[-1].shards.stop))
-    report.missing_shards = len(planned - held.keys() - damaged.keys())
-    known = {f"{part_name(shard)}.json" for shard in planned}
-    strange = sorted(set(store.names("_commits")) - known)
-    report.problems += [f"_commits/{name}: is not the commit of a planned shard" for name in strange]
-    spoken: list[str] = []
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    report.missing_shards = len(planned - commits.keys() - unreadable.keys())
+    planned_names = {f"{part_name(shard)}.json" for shard in planned}
+    unplanned = sorted(set(store.names("_commits")) - planned_names)
+    report.problems += [f"_commits/{name}: is not the commit of a planned shard" for name in unplanned]
+    written: list[str] = []
+    with ThreadPoolExecutor(PARTS_IN_MEMORY) as pool:
         for plan in plans:
-            due: list[str] = []
+            ids: list[str] = []
             shards = zip(plan.shards, planned_shards(store, plan), strict=True)
-            made = ((held[shard], table["id"].to_pylist()) for shard, table in shards if shard in held)
-            for found in pool.map(lambda pair: check(store, *pair), made):
+            pairs = ((commits[shard], table["id"].to_pylist()) for shard, table in shards if shard in commits)
+            for found in pool.map(lambda pair: check(store, *pair), pairs):
                 report.problems += found.problems
                 report.clips += found.clips
-                spoken += found.spoken
-                due += found.spoken + found.failed
-            report.problems += repeated(due, "more than once")
-    report.problems += sorted(set(repeated(spoken, "spoken more than once")) - set(report.problems))
+                written += found.written
+                ids += found.written + found.failed
+            report.problems += repeated(ids, "more than once")
+    report.problems += sorted(set(repeated(written, "in data more than once")) - set(report.problems))
     return report
 
 
 def readable_commits(store: Store) -> tuple[dict[int, Commit], dict[int, str]]:
-    """By shard; and what is wrong with the others."""
-    held: dict[int, Commit] = {}
-    damaged: dict[int, str] = {}
+    """The commits by shard, and for each shard whose commit can't be read the reason."""
+    commits: dict[int, Commit] = {}
+    unreadable: dict[int, str] = {}
     for shard in sorted(committed_shards(store)):
         try:
-            held[shard] = read_commit(store, shard)
+            commits[shard] = read_commit(store, shard)
         except ConfigError as error:
-            damaged[shard] = str(error)
-    return held, damaged
+            unreadable[shard] = str(error)
+    return commits, unreadable
 
 
-def repeated(ids: list[str], how: str) -> list[str]:
+def repeated(ids: list[str], where: str) -> list[str]:
+    """One line for each repetition of an id; `where` completes "id 'x' is there ..."."""
     ids = sorted(ids)
-    return [f"id {a!r} is there {how}" for a, b in pairwise(ids) if a == b]
+    return [f"id {a!r} is there {where}" for a, b in pairwise(ids) if a == b]
 
 
-def orphans(store: Store, held: dict[int, Commit], damaged: Collection[int]) -> Iterator[str]:
-    """Parts without a commit: a run that stopped leaves some, and the next one writes them again."""
-    unread = {f"{part_name(shard)}.parquet" for shard in damaged}  # named already
+def orphans(store: Store, commits: dict[int, Commit], unreadable: Collection[int]) -> Iterator[str]:
+    """One line for each part without a commit. An interrupted run leaves some; the next one overwrites them."""
+    reported = {f"{part_name(shard)}.parquet" for shard in unreadable}
     for kind in ("data", "failures"):
-        claimed = {f"{part_name(c.shard)}.parquet" for c in held.values() if getattr(c, kind)}
-        for name in sorted(set(store.names(kind)) - claimed - unread):
+        expected = {f"{part_name(c.shard)}.parquet" for c in commits.values() if getattr(c, kind)}
+        for name in sorted(set(store.names(kind)) - expected - reported):
             yield f"{kind}/{name}: belongs to no commit"
 
 
 @dataclass(frozen=True)
 class ShardReport:
-    """In one shard: the ids in data and in failures, how many clips could be decoded, what is wrong."""
+    """One checked shard: the ids in data and in failures, the number of decoded clips, and what is wrong."""
 
-    spoken: list[str]
+    written: list[str]
     failed: list[str]
     clips: int
     problems: list[str]
 
 
 def check(store: Store, commit: Commit, planned: list[str]) -> ShardReport:
-    """One committed shard against its plan."""
+    """Check one committed shard against its planned ids."""
     problems: list[str] = []
     tables: dict[str, pa.Table] = {}
     for kind, count in (("data", commit.written), ("failures", commit.failed)):
@@ -150,11 +159,11 @@ def check(store: Store, commit: Commit, planned: list[str]) -> ShardReport:
         try:
             content = store.get(name)
             if hashlib.sha256(content).hexdigest() != file.sha256:
-                problems.append(f"{name}: is not what was committed ({len(content):,} bytes, was {file.bytes:,})")
+                problems.append(f"{name}: differs from what was committed ({len(content):,} bytes, was {file.bytes:,})")
             tables[kind] = pq.read_table(io.BytesIO(content))
-            if lacking := sorted({"id", *(CLIP if kind == "data" else ())} - set(tables[kind].column_names)):
+            if missing := sorted({"id", *(CLIP if kind == "data" else ())} - set(tables[kind].column_names)):
                 del tables[kind]
-                raise pa.ArrowInvalid(f"it has no column {', '.join(lacking)}")
+                raise pa.ArrowInvalid(f"it has no column {', '.join(missing)}")
         except FileNotFoundError:
             problems.append(f"{name}: is missing")
             continue
@@ -163,25 +172,24 @@ def check(store: Store, commit: Commit, planned: list[str]) -> ShardReport:
             continue
         if len(tables[kind]) != count:
             problems.append(f"{name}: holds {len(tables[kind])} rows, its commit says {count}")
-    spoken, failed = (tables[k]["id"].to_pylist() if k in tables else [] for k in ("data", "failures"))
-    whole = all(kind in tables for kind in ("data", "failures") if getattr(commit, kind))
-    lost, strange = set(planned) - {*spoken, *failed}, {*spoken, *failed} - set(planned)
-    if whole:  # else the file was named already
-        problems += [f"{part_name(commit.shard)}: id {i!r} is planned and not there" for i in sorted(lost)[:3]]
-    problems += [f"{part_name(commit.shard)}: id {i!r} is there and not planned" for i in sorted(strange)[:3]]
-    if (
-        "data" in tables
-        and (made := sum(filter(None, tables["data"]["num_samples"].to_pylist()))) != commit.num_samples
-    ):
-        problems.append(
-            f"data/{part_name(commit.shard)}.parquet: {made:,} samples, its commit says {commit.num_samples:,}"
-        )
-    clips, broken = decode(tables["data"], part_name(commit.shard)) if "data" in tables else (0, [])
-    return ShardReport(spoken, failed, clips, problems + broken)
+    written, failed = (tables[k]["id"].to_pylist() if k in tables else [] for k in ("data", "failures"))
+    all_readable = all(kind in tables for kind in ("data", "failures") if getattr(commit, kind))
+    part = part_name(commit.shard)
+    missing_ids, unplanned = set(planned) - {*written, *failed}, {*written, *failed} - set(planned)
+    if all_readable:  # otherwise the unreadable file is reported, and its ids are unknown
+        problems += [f"{part}: id {i!r} is planned and not there" for i in sorted(missing_ids)[:3]]
+    problems += [f"{part}: id {i!r} is there and not planned" for i in sorted(unplanned)[:3]]
+    if "data" not in tables:
+        return ShardReport(written, failed, 0, problems)
+    num_samples = sum(filter(None, tables["data"]["num_samples"].to_pylist()))
+    if num_samples != commit.num_samples:
+        problems.append(f"data/{part}.parquet: {num_samples:,} samples, its commit says {commit.num_samples:,}")
+    clips, clip_problems = decode(tables["data"], part)
+    return ShardReport(written, failed, clips, problems + clip_problems)
 
 
 def decode(table: pa.Table, part: str) -> tuple[int, list[str]]:
-    """Every clip to samples: how many were right, and what is wrong with the others."""
+    """Decode every clip of a part: the number of correct ones, and what is wrong with the others."""
     clips, problems = 0, []
     for row_id, audio, num_samples, rate in zip(*(table[c].to_pylist() for c in ("id", *CLIP)), strict=True):
         try:
@@ -190,9 +198,9 @@ def decode(table: pa.Table, part: str) -> tuple[int, list[str]]:
             problems.append(f"data/{part}.parquet: id {row_id!r}: can't be decoded: {error}")
             continue
         if num_samples is None or rate is None:
-            problems.append(f"data/{part}.parquet: id {row_id!r}: says neither its length nor its rate")
+            problems.append(f"data/{part}.parquet: id {row_id!r}: num_samples or sampling_rate is null")
             continue
-        exact = audio["bytes"][:4] in (b"fLaC", b"RIFF")  # MP3 comes in frames
+        exact = audio["bytes"][:4] in (b"fLaC", b"RIFF")  # MP3 pads to whole frames
         if found_rate != rate or abs(len(samples) - num_samples) > (0 if exact else 4 * MP3_FRAME):
             problems.append(
                 f"data/{part}.parquet: id {row_id!r}: {len(samples)} samples at {found_rate} Hz, "

@@ -1,18 +1,18 @@
-"""One shard to its place: data, failures, and last the commit that makes them count.
+"""Writes one shard: its data, its failures, and last the commit. Readers ignore parts without a commit.
 
-    data/part-00042.parquet       the rows that were spoken (absent if none was)
-    failures/part-00042.parquet   the rows that were not, with their reasons (absent if there are none)
-    _commits/part-00042.json      counts and hashes; created last, only if absent
+    data/part-00042.parquet       the rows that became audio (absent if there are none)
+    failures/part-00042.parquet   the rows that failed, with their reasons (absent if there are none)
+    _commits/part-00042.json      counts, hashes and environments; created last, only if absent
 
-Names follow from the plan and bytes from the rows, so running a shard twice is harmless; what stands committed is
-not written again. Two writers at the same moment, with different bytes: the last one's part and commit stand, both.
+Names follow from the plan and bytes from the rows, so running a shard twice is harmless, and a committed shard is not
+written again. If two writers with different bytes overlap, the last one's part and commit remain, both of them.
 """
 
 import hashlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from pipeline import spec
 from pipeline.errors import ConfigError, RowError
 from pipeline.schema import FAILURE, output_schema
 from pipeline.shards.audio import encode
-from pipeline.shards.plan import part_name, problem
+from pipeline.shards.plan import first_problem, part_name
 from pipeline.storage.store import Store
 
 MAX_GROUP_ROWS, MAX_GROUP_BYTES = 1000, 2**30
@@ -32,7 +32,7 @@ MAX_GROUP_ROWS, MAX_GROUP_BYTES = 1000, 2**30
 
 @dataclass(frozen=True)
 class SpokenRow:
-    """A row that became speech: its joined samples (N,) int16 and what the output tells about them."""
+    """A row that became audio: its joined samples (N,) int16, and the values of its output columns."""
 
     samples: np.ndarray
     peak: float  # largest |sample| before it was limited to 1
@@ -46,7 +46,7 @@ class SpokenRow:
 
 @dataclass(frozen=True)
 class FailedRow:
-    """A row that did not, and why."""
+    """A row that failed, and why."""
 
     seed: int | None
     stage: str
@@ -55,7 +55,7 @@ class FailedRow:
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """One written object, as its commit records it."""
+    """Size and hash of one written object."""
 
     bytes: int
     sha256: str
@@ -63,7 +63,7 @@ class WrittenFile:
 
 @dataclass(frozen=True)
 class Commit:
-    """What `_commits/part-*.json` holds."""
+    """The content of `_commits/part-*.json`."""
 
     shard: NonNegativeInt
     written: NonNegativeInt
@@ -71,6 +71,9 @@ class Commit:
     num_samples: NonNegativeInt
     data: WrittenFile | None
     failures: WrittenFile | None
+    # Stage to the id of the environment that ran it (shards/environment.py). The same bytes from another environment
+    # are the same commit; one that an older release made names none.
+    environments: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 COMMIT_ADAPTER = TypeAdapter(Commit)
@@ -84,29 +87,28 @@ def write_shard(
     audio_format: str,
     model: dict[str, str],
     generation: int = 0,
+    environments: dict[str, str] | None = None,
 ) -> tuple[Commit, bool]:
-    """Write all rows of one shard, each into data or failures, then commit; returns what stands committed, and whether
-    it stood before: then another run, or an actor that died after its commit, was first."""
-    if existing := committed(store, shard):
+    """Write all rows of one shard, each into data or failures, then commit.
+
+    Returns the shard's commit, and True if it was committed already, by another run or by an actor that died after its
+    commit.
+    """
+    if existing := find_commit(store, shard):
         return existing, True
-    given = rows.to_pylist()
-    written = [
-        data_row(row, outcome, audio_format, model)
-        for row, outcome in zip(given, outcomes, strict=True)
-        if isinstance(outcome, SpokenRow)
-    ]
-    failed = [
-        failure_row(row, o, generation) for row, o in zip(given, outcomes, strict=True) if isinstance(o, FailedRow)
-    ]
-    data, failures = encoded(written, output_schema(rows.schema)), encoded(failed, FAILURE)
+    pairs = list(zip(rows.to_pylist(), outcomes, strict=True))
+    written = [data_row(row, o, audio_format, model) for row, o in pairs if isinstance(o, SpokenRow)]
+    failed = [failure_row(row, o, generation) for row, o in pairs if isinstance(o, FailedRow)]
+    data, failures = to_parquet(written, output_schema(rows.schema)), to_parquet(failed, FAILURE)
     num_samples = sum(row["num_samples"] for row in written)
-    commit = Commit(shard, len(written), len(failed), num_samples, described(data), described(failures))
-    if existing := committed(store, shard):  # encoding takes seconds: what stands is not to be touched
+    files = (written_file(data), written_file(failures))
+    commit = Commit(shard, len(written), len(failed), num_samples, *files, environments or {})
+    if existing := find_commit(store, shard):  # encoding took seconds, and committed parts must not be overwritten
         return existing, True
     name = part_name(shard)
     for path, content in ((f"data/{name}.parquet", data), (f"failures/{name}.parquet", failures)):
         if content is None:
-            store.remove(path)  # of an attempt that ended otherwise, and without a commit
+            store.remove(path)  # an earlier attempt with other outcomes may have left it, without a commit
         else:
             store.put(path, content)
     record = json.dumps(asdict(commit), indent=1).encode()
@@ -114,13 +116,14 @@ def write_shard(
         return commit, False
     if (existing := read_commit(store, shard)) == commit:
         return existing, True
-    # Somebody committed while we were putting, and made it otherwise (another kind of processor, a voice that only one
-    # of us could fetch). What lies there now is ours, whole, so the commit must say that.
+    # Another writer committed different bytes while this one wrote its parts (on another kind of processor, or with a
+    # voice that only one of them could fetch). The parts are now this writer's, so the commit must describe them.
     store.put(f"_commits/{name}.json", record)
     return commit, True
 
 
-def committed(store: Store, shard: int) -> Commit | None:
+def find_commit(store: Store, shard: int) -> Commit | None:
+    """A shard's commit; None if it has none."""
     try:
         return read_commit(store, shard)
     except FileNotFoundError:
@@ -128,20 +131,26 @@ def committed(store: Store, shard: int) -> Commit | None:
 
 
 def read_commit(store: Store, shard: int) -> Commit:
-    """Raises FileNotFoundError; ConfigError: it can't be read, or is not this shard's."""
+    """A shard's commit.
+
+    Raises:
+        FileNotFoundError: the shard is not committed.
+        ConfigError: the commit can't be read, or belongs to another shard.
+    """
     name = f"_commits/{part_name(shard)}.json"
     try:
         commit = COMMIT_ADAPTER.validate_json(store.get(name), strict=True)
         if commit.shard != shard:
-            raise ValueError(f"it is of shard {commit.shard}")
+            raise ValueError(f"it belongs to shard {commit.shard}")
     except ValueError as error:
         raise ConfigError(
-            f"{store.path(name)}: damaged: {problem(error)}; delete it and run again to make its part anew"
+            f"{store.path(name)}: damaged: {first_problem(error)}; delete it and run again to make its part again"
         ) from error
     return commit
 
 
 def data_row(row: dict[str, Any], spoken: SpokenRow, audio_format: str, model: dict[str, str]) -> dict[str, Any]:
+    """One row of `data/`: the manifest's columns, the sampling that was used, and the generated columns."""
     num_samples = spoken.samples.size
     made = {
         "seed": spoken.seed,
@@ -161,38 +170,43 @@ def data_row(row: dict[str, Any], spoken: SpokenRow, audio_format: str, model: d
 
 
 def failure_row(row: dict[str, Any], failed: FailedRow, generation: int) -> dict[str, Any]:
+    """One row of `failures/`."""
     known = {name: row.get(name) for name in ("id", "text", "voice")}
     error = {"error_type": failed.error.kind, "error_message": str(failed.error)}
     return known | {"seed": failed.seed, "stage": failed.stage} | error | {"generation": generation}
 
 
-def encoded(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes | None:
-    """A part in memory; None where there are no rows."""
+def to_parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes | None:
+    """A part as Parquet bytes; None if there are no rows."""
     if not rows:
         return None
     buffer = io.BytesIO()
-    # The page index lets viewers read single rows. Least and largest clip would be three copies in memory.
-    how: dict[str, Any] = {"compression": "zstd", "write_page_index": True}
-    how["write_statistics"] = [field.name for field in schema if not pa.types.is_nested(field.type)]
-    with pq.ParquetWriter(buffer, schema, **how) as writer:
+    # The page index lets viewers read single rows. Statistics of the audio column would copy three clips in memory.
+    options: dict[str, Any] = {"compression": "zstd", "write_page_index": True}
+    options["write_statistics"] = [column.name for column in schema if not pa.types.is_nested(column.type)]
+    with pq.ParquetWriter(buffer, schema, **options) as writer:
         for group in row_groups(rows):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
     return buffer.getvalue()
 
 
-def described(content: bytes | None) -> WrittenFile | None:
+def written_file(content: bytes | None) -> WrittenFile | None:
+    """Size and hash of a part; None if there is no part."""
     return None if content is None else WrittenFile(len(content), hashlib.sha256(content).hexdigest())
 
 
 def row_groups(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """At most 1000 rows and, but for a single row, 1 GiB of audio: Arrow's arrays of bytes end at 2 GiB."""
+    """Split rows into groups of at most 1000 rows and 1 GiB of audio (a larger row is a group of its own).
+
+    Arrow's arrays of bytes are limited to 2 GiB.
+    """
     group: list[dict[str, Any]] = []
     size = 0
     for row in rows:
-        more = len(row["audio"]["bytes"]) if "audio" in row else 0
-        if group and (len(group) == MAX_GROUP_ROWS or size + more > MAX_GROUP_BYTES):
+        num_bytes = len(row["audio"]["bytes"]) if "audio" in row else 0
+        if group and (len(group) == MAX_GROUP_ROWS or size + num_bytes > MAX_GROUP_BYTES):
             yield group
             group, size = [], 0
         group.append(row)
-        size += more
+        size += num_bytes
     yield group

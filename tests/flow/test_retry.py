@@ -56,7 +56,7 @@ def test_failed_rows_become_a_generation_of_their_own(make_config: MakeConfig) -
 def test_what_a_retry_can_not_do_is_said(make_config: MakeConfig) -> None:
     config = make_config(limit=5)
     store = Store(config.output)
-    with pytest.raises(ConfigError, match="holds no run"):
+    with pytest.raises(ConfigError, match="no run in this folder"):
         retry(store, None, [])
     run(config)
     for key in ("manifest=x", "limit=3", "output=y"):
@@ -65,7 +65,7 @@ def test_what_a_retry_can_not_do_is_said(make_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match="did you mean top_k"):
         retry(store, None, ["sampling.topk=3"])
     Path(config.output, "_commits/part-00000.json").unlink()
-    with pytest.raises(ConfigError, match="4 rows are still to go; `barkery generate` goes on"):
+    with pytest.raises(ConfigError, match="4 rows are still to go: finish them with `barkery generate`"):
         retry(store, None, [])
 
 
@@ -82,7 +82,10 @@ def test_nothing_to_retry(
 
 
 def test_passwords_in_urls_are_not_kept(make_config: MakeConfig) -> None:
-    from pipeline.flow.planning import saved
+    from pipeline.flow.planning import settings_to_save
 
     config = make_config(manifest="https://me:SECRET@example.org/m.parquet", storage_options={"secret": "SECRET"})
-    assert "SECRET" not in str(saved(config)) and saved(config)["manifest"] == "https://example.org/m.parquet"
+    assert (
+        "SECRET" not in str(settings_to_save(config))
+        and settings_to_save(config)["manifest"] == "https://example.org/m.parquet"
+    )

@@ -1,4 +1,4 @@
-"""`verify` finds what is broken on purpose, each by name, and nothing in a whole output."""
+"""`verify` reports every kind of damage by name, and nothing in an undamaged output."""
 
 import json
 from collections.abc import Callable
@@ -42,14 +42,14 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_whole_output_has_no_problem(output: Path) -> None:
+def test_undamaged_output_has_no_problem(output: Path) -> None:
     report = verify(Store(str(output)))
     assert not report.problems
     assert str(report.counts) == "in 10 = written 7 + failed 1 + to go 2"
     assert (report.clips, report.missing_shards) == (7, 1)
 
 
-def test_status_counts_from_the_commits(output: Path) -> None:
+def test_status_counts_rows_from_commits(output: Path) -> None:
     found = status(Store(str(output)))
     assert "10 = written 7 + failed 1 + to go 2" in "\n".join(found.lines)
     assert failure_kinds(Store(str(output)), found.commits) == {"empty_text": 1}
@@ -67,11 +67,11 @@ def swap_two_parts(output: Path) -> None:
 
 
 def change(name: str, **values: object) -> Callable[[Path], object]:
-    """A JSON file of the output with other values in it."""
+    """A function that changes values in a JSON file of the output."""
 
     def write(output: Path) -> None:
-        held = json.loads((output / name).read_text())
-        (output / name).write_text(json.dumps(held | values))
+        content = json.loads((output / name).read_text())
+        (output / name).write_text(json.dumps(content | values))
 
     return write
 
@@ -88,8 +88,8 @@ def without_a_length(output: Path) -> None:
     pq.write_table(table.set_column(index, "num_samples", pa.nulls(len(table), pa.int64())), path)
 
 
-BREAKS: list[tuple[Callable[[Path], object], str]] = [
-    (flip_a_byte, "data/part-00002.parquet: is not what was committed"),
+DAMAGES: list[tuple[Callable[[Path], object], str]] = [
+    (flip_a_byte, "data/part-00002.parquet: differs from what was committed"),
     (lambda o: (o / "data/part-00000.parquet").unlink(), "data/part-00000.parquet: is missing"),
     (lambda o: (o / "failures/part-00001.parquet").write_bytes(b""), "failures/part-00001.parquet: can't be read"),
     (lambda o: (o / "_commits/part-00003.json").unlink(), "data/part-00003.parquet: belongs to no commit"),
@@ -102,21 +102,21 @@ BREAKS: list[tuple[Callable[[Path], object], str]] = [
     ),
     (change("_commits/part-00002.json", written="2"), "part-00002.json: damaged: written Input should be"),
     (change("_commits/part-00002.json", written=-2), "part-00002.json: damaged: written Input should be"),
-    (change("_commits/part-00002.json", shard=3), "part-00002.json: damaged: it is of shard 3"),
+    (change("_commits/part-00002.json", shard=3), "part-00002.json: damaged: it belongs to shard 3"),
     (lambda o: (o / "_commits/part-00002.json").write_text("[" * 100_000), "part-00002.json: damaged"),
     (without_a_column, "part-00002.parquet: can't be read: it has no column num_samples"),
-    (without_a_length, "id 'row 4': says neither its length nor its rate"),
+    (without_a_length, "id 'row 4': num_samples or sampling_rate is null"),
 ]
 
 
-@pytest.mark.parametrize(("break_it", "said"), BREAKS)
-def test_what_is_broken_is_named(output: Path, break_it: Callable[[Path], object], said: str) -> None:
-    break_it(output)
+@pytest.mark.parametrize(("damage", "expected"), DAMAGES)
+def test_reports_damage(output: Path, damage: Callable[[Path], object], expected: str) -> None:
+    damage(output)
     problems = "\n".join(verify(Store(str(output))).problems)
-    assert said in problems
+    assert expected in problems
 
 
-def test_a_clip_that_is_no_sound_is_found(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_clips_that_cannot_be_decoded(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.shards.writer.encode", lambda samples, audio_format: b"fLaC and then nothing")
     store = Store(str(output))
     write_shard(store, 4, read_shard(store, plans_of(store)[0], 4), [spoken(8), spoken(9)], "flac", MODEL)
@@ -125,21 +125,29 @@ def test_a_clip_that_is_no_sound_is_found(output: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "values", [{"rows_per_shard": 0}, {"num_rows": "ten"}, {"identity": None}, {"first_shard": "0"}, {"files": []}]
+    "values",
+    [
+        {"rows_per_shard": 0},
+        {"num_rows": "ten"},
+        {"identity": None},
+        {"first_shard": "0"},
+        {"files": []},
+        {"format_version": "2"},
+    ],
 )
-def test_a_damaged_plan_is_one_line(output: Path, values: dict[str, object]) -> None:
+def test_damaged_plan_is_a_one_line_error(output: Path, values: dict[str, object]) -> None:
     change("_plan/run.json", **values)(output)
     with pytest.raises(ConfigError, match=rf"run\.json: damaged: {next(iter(values))}.*; use a new output folder"):
         status(Store(str(output)))
 
 
-def test_failures_that_can_not_be_read_are_counted(output: Path) -> None:
+def test_counts_unreadable_failures(output: Path) -> None:
     (output / "failures/part-00001.parquet").unlink()
     assert failure_kinds(Store(str(output)), status(Store(str(output))).commits) == {"unreadable": 1}
 
 
-def test_a_late_writer_with_other_bytes_leaves_one_whole_shard(output: Path) -> None:
-    """It looks for a commit, and another is made while it puts; the outcomes differ."""
+def test_concurrent_writer_with_other_bytes_leaves_one_complete_shard(output: Path) -> None:
+    """Another writer commits other outcomes while this one writes its parts."""
     store = Store(str(output))
     table = read_shard(store, plans_of(store)[0], 4)
 
@@ -150,24 +158,24 @@ def test_a_late_writer_with_other_bytes_leaves_one_whole_shard(output: Path) -> 
                 write_shard(store, 4, table, others, "flac", MODEL)
             super().put(name, content)
 
-    _, stood = write_shard(Late(str(output)), 4, table, [spoken(8), spoken(9)], "flac", MODEL)
+    _, already_committed = write_shard(Late(str(output)), 4, table, [spoken(8), spoken(9)], "flac", MODEL)
     report = verify(store)
-    assert stood and not report.problems
+    assert already_committed and not report.problems
     assert str(report.counts) == "in 10 = written 9 + failed 1"
 
 
-def test_a_listing_that_lags_costs_work_and_nothing_else(output: Path) -> None:
-    """A shard whose commit the listing did not show is made again, and what stands is not touched."""
+def test_stale_listing_repeats_work_and_changes_nothing(output: Path) -> None:
+    """A shard whose commit was missing from the listing is made again, and what is committed does not change."""
     store = Store(str(output))
     before = {path: path.read_bytes() for path in output.rglob("*.*")}
     for shard in range(4):
-        commit, stood = write_shard(
+        commit, already_committed = write_shard(
             store, shard, read_shard(store, plans_of(store)[0], shard), [spoken(70), spoken(71)], "flac", MODEL
         )
-        assert stood and commit.shard == shard
+        assert already_committed and commit.shard == shard
     assert {path: path.read_bytes() for path in output.rglob("*.*")} == before
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no run"):
+def test_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run in this folder"):
         status(Store(str(tmp_path)))

@@ -131,6 +131,6 @@ def test_long_clips_are_cut_into_row_groups(tmp_path: Path, monkeypatch: pytest.
     sizes = (100, 100, 100, 400, 10, 10, 10, 10)
     rows = [{"id": str(i), "audio": {"bytes": bytes([i]) * size, "path": None}} for i, size in enumerate(sizes)]
     schema = pa.schema([("id", pa.string()), ("audio", AUDIO)])
-    file = pq.ParquetFile(io.BytesIO(writer.encoded(rows, schema) or b""))
+    file = pq.ParquetFile(io.BytesIO(writer.to_parquet(rows, schema) or b""))
     assert [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)] == [2, 1, 1, 3, 1]
     assert file.read().to_pylist() == rows
