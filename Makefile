@@ -2,7 +2,7 @@ PYTHON ?= python3
 INSTALL = -m pip install --quiet --disable-pip-version-check --progress-bar off
 PIP = .venv/bin/python $(INSTALL)
 
-.PHONY: demo test faults check audit voice clean
+.PHONY: demo test faults check audit lock voice clean
 
 demo: .venv/installed ## speak the example sentences on this machine
 	@.venv/bin/python -m jobs.demo
@@ -24,15 +24,25 @@ audit: .venv/installed-dev ## known flaws of the pinned packages (asks PyPI), an
 	.venv/bin/bandit -q -r pipeline jobs --severity-level medium
 	.venv/bin/pip-audit -r requirements.txt
 
+lock: .venv-lock/bin/uv ## pin all packages, transitive ones too, from requirements*.in (asks PyPI); UPGRADE=--upgrade takes the newest
+	UV=.venv-lock/bin/uv scripts/lock.sh $(UPGRADE)
+
 voice: .venv/installed-dev ## train the built-in model anew (flite needed; hours); STATE keeps what is made
 	$(MAKE) -C training voice PYTHON=$(CURDIR)/.venv/bin/python STATE=$(or $(STATE),$(CURDIR)/out/voice)
 
-.venv/installed: requirements.txt pyproject.toml
+.venv-lock/bin/uv:
+	@$(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python $(INSTALL) uv==0.13.9
+
+# The two packages that are built here, encodec and barkery itself, are built by the pinned setuptools
+.venv/installed: requirements.txt requirements-cuda.txt pyproject.toml
 	@echo "installing into .venv (some minutes the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(PIP) $$(grep -o '^setuptools==[0-9.]*' requirements.txt)
+	@$(PIP) --no-deps --no-build-isolation $$(grep -o '^encodec==[0-9.]*' requirements.txt)
 	@$(PIP) -r requirements.txt
-	@$(PIP) --no-deps --editable .
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
@@ -47,4 +57,4 @@ voice: .venv/installed-dev ## train the built-in model anew (flite needed; hours
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-servers out
+	rm -rf .venv .venv-servers .venv-lock out
