@@ -1,4 +1,4 @@
-"""Barkery: tables of text to datasets of speech, on Suno's Bark."""
+"""Barkery: tables of text to datasets of speech, with Suno's Bark."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Bark", "HistoryPrompt", "Result", "Sampling", "SegmentLimits", "__version__"]
 
-HOMES = {
+MODULES = {
     "Bark": "pipeline.bark.synthesize",
     "Result": "pipeline.bark.synthesize",
     "HistoryPrompt": "pipeline.bark.voice",
@@ -21,9 +21,9 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported when first used: `barkery --help` need not wait for torch."""
+    """Import a public name when it is first used, so that `barkery --help` does not wait for torch."""
     from importlib import import_module
 
-    if name not in HOMES:
+    if name not in MODULES:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
-    return getattr(import_module(HOMES[name]), name)
+    return getattr(import_module(MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""A run's settings: one YAML, unknown keys refused, resolved once, saved beside the output."""
+"""The settings of a run: one YAML file. Unknown keys are errors; the settings are saved with the output."""
 
 import difflib
 import re
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
-from pipeline.bark.auto import resolve_device, resolve_dtype
-from pipeline.bark.long_text import PAUSE_S
+from pipeline.bark.defaults import PAUSE_S, resolve_device, resolve_dtype
 from pipeline.bark.registry import STAGES
 from pipeline.bark.stage import is_good_slots
 from pipeline.errors import ConfigError, redact
@@ -21,7 +20,7 @@ SECRET = "storage_options"
 
 
 class ConfigSection(BaseModel):
-    """Base of all parts: frozen, and a misspelled key is an error."""
+    """Base of all sections: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,35 +33,35 @@ class Actors(ConfigSection):
 
 
 class PoolConfig(ConfigSection):
-    """One stage's actors and what each of them holds."""
+    """The actors of one stage and their resources."""
 
     actors: int | Actors = 1  # a fixed number, or {min, max}
-    num_gpus: float = Field(0, ge=0)  # per actor; fractions share a GPU
+    num_gpus: float = Field(0, ge=0)  # per actor; a fraction shares a GPU
     num_cpus: float = Field(1, gt=0)  # per actor
-    threads: int | None = Field(None, ge=1)  # of each actor; none: num_cpus rounded up. Actors may share cores
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")  # auto: CUDA where num_gpus is above 0
+    threads: int | None = Field(None, ge=1)  # per actor; default: num_cpus rounded up. Actors may share cores
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")  # auto: CUDA if num_gpus is above 0
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 on CUDA, float32 on a CPU
-    quantize: Literal["int8"] | None = None  # on a CPU: 8-bit weights, faster, other tokens than the exact model
-    slots: int | None = Field(None, ge=1)  # utterances side by side (semantic, coarse); none: 8 on a CPU, 32 on CUDA
-    shards_in_flight: int = Field(4, ge=1)  # shards whose rows one actor mixes, so that a slow row idles nobody
+    quantize: Literal["int8"] | None = None  # CPU only: 8-bit weights, faster, but other tokens than the exact model
+    slots: int | None = Field(None, ge=1)  # utterances at once (semantic, coarse); default: 8 on a CPU, 32 on CUDA
+    shards_in_flight: int = Field(4, ge=1)  # shards whose rows one actor mixes, so that no slot waits for a slow row
 
     @field_validator("actors")
     @classmethod
-    def _some_actors(cls, value: int | Actors) -> int | Actors:
+    def _at_least_one_actor(cls, value: int | Actors) -> int | Actors:
         low, high = (value, value) if isinstance(value, int) else (value.min, value.max)
         if not 1 <= low <= high:
             raise ValueError("must be at least 1, and max at least min")
         return value
 
     @model_validator(mode="after")
-    def _gpu_is_asked_for(self) -> "PoolConfig":
+    def _cuda_needs_num_gpus(self) -> "PoolConfig":
         if self.device.startswith("cuda") and not self.num_gpus:
-            raise ValueError("device cuda needs num_gpus above 0, or Ray would not know that the GPU is in use")
+            raise ValueError("device cuda needs num_gpus above 0, else Ray does not know that the GPU is in use")
         return self
 
     @field_validator("slots")
     @classmethod
-    def _fixed_shape(cls, value: int | None) -> int | None:
+    def _good_slots(cls, value: int | None) -> int | None:
         if value is not None and not is_good_slots(value):
             raise ValueError("must be 1 to 4 or a multiple of 4")
         return value
@@ -113,9 +112,9 @@ else:
 
 
 class Segments(ConfigSection):
-    """How long texts are split and joined again."""
+    """How a long text is split, and its segments are joined."""
 
-    max_tokens: int | None = Field(None, ge=1, le=256)  # none: what the model states, else 64
+    max_tokens: int | None = Field(None, ge=1, le=256)  # default: the model's own number, else 64
     max_chars: int = Field(190, ge=1)
     pause_s: float = Field(PAUSE_S, ge=0, le=60)
 
@@ -125,31 +124,31 @@ class AudioConfig(ConfigSection):
 
 
 class RunConfig(ConfigSection):
-    """Everything about a run; `configs/` holds commented examples."""
+    """All settings of a run; `configs/` has commented examples."""
 
-    model: str  # local folder (either published layout) or hub id
+    model: str  # local folder (either published format) or hub id
     revision: str | None = None  # of a hub id; pin a commit
-    tokenizer: str | None = None  # folder or hub id; none: the checkpoint's own
+    tokenizer: str | None = None  # folder or hub id; default: the checkpoint's own
     manifest: str  # URL of a Parquet, CSV or JSONL file, of a folder, or a glob
     output: str  # URL of a folder
-    limit: int | None = Field(None, ge=1)  # the first rows of the manifest only
-    seed: int = Field(0, ge=0, le=MAX_SEED)  # rows without a seed of their own get one from this and their id
+    limit: int | None = Field(None, ge=1)  # only the first rows of the manifest
+    seed: int = Field(0, ge=0, le=MAX_SEED)  # a row without a seed gets one from this and its id
     sampling: Sampling = Sampling()
     segments: Segments = Segments()
     audio: AudioConfig = AudioConfig()
-    rows_per_shard: int | None = Field(None, ge=1, le=4096)  # none: 4 to 64, by the manifest's size
+    rows_per_shard: int | None = Field(None, ge=1, le=4096)  # default: 4 to 64, by the manifest's size
     pools: Pools = Pools()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)  # for fsspec; never saved or printed
-    stall_timeout_s: float = Field(3600, gt=0)  # no shard moved, no token made: start what is missing anew
-    cluster_can_grow: bool = False  # an autoscaling cluster: don't check the plan against today's nodes
+    stall_timeout_s: float = Field(3600, gt=0)  # nothing moved for so long: start the missing shards again
+    cluster_can_grow: bool = False  # an autoscaling cluster: don't check that the pools fit on today's nodes
 
     def __repr_args__(self) -> Any:
-        """For print and for logs: URLs without what may be secret."""
+        """For print and for logs: URLs without secrets."""
         return [(name, redact(value) if isinstance(value, str) else value) for name, value in super().__repr_args__()]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that decide what is in the output; the others may change between a stop and a resume."""
+        """The settings that decide what is in the output. The others may be changed before a resume."""
         settings = self.model_dump(mode="json", include={"revision", "seed", "sampling", "segments", "audio", "limit"})
         transformers = {name: pool for name, pool in self.pools.items() if STAGES[name].is_transformer}
         settings["dtype"] = {name: pool.resolved_dtype for name, pool in transformers.items()}
@@ -162,7 +161,7 @@ def load_config(path: str | Path, changes: list[str] | None = None, **overrides:
     """Read a YAML config; `changes` are `a.b=c` with YAML values, `overrides` win over both.
 
     Raises:
-        ConfigError: unreadable file, unknown key (with a suggestion) or impossible value, naming file and key.
+        ConfigError: unreadable file, unknown key (with a suggestion) or invalid value; it names file and key.
     """
     try:
         loaded = from_yaml(Path(path).read_text(encoding="utf-8"), str(path))
@@ -171,7 +170,7 @@ def load_config(path: str | Path, changes: list[str] | None = None, **overrides:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: must hold keys and values, such as `model: suno/bark-small`")
+        raise ConfigError(f"{path}: must have keys and values, such as `model: suno/bark-small`")
     for change in changes or []:
         set_key(loaded, change)
     loaded |= {key: value for key, value in overrides.items() if value is not None}
@@ -179,26 +178,29 @@ def load_config(path: str | Path, changes: list[str] | None = None, **overrides:
 
 
 def from_yaml(text: str, where: str) -> Any:
-    """A YAML value. Of what is none, an error says what is wrong and where, and nothing of the text: it may be a
-    password."""
+    """Parse a YAML value. Errors name the problem and the place, but repeat nothing of the text: it may be a password.
+
+    Args:
+        where: the file or option, for errors.
+    """
     try:
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = re.sub(r"'([^']*)'", unless_a_token, error.problem or error.context or "a slip")
+        problem = re.sub(r"'([^']*)'", hide_user_text, error.problem or error.context or "syntax error")
         raise ConfigError(f"{where}: not valid YAML{place}: {' '.join(problem.split())}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # characters, dates and depths that can't be
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # invalid characters, dates and depths
         raise ConfigError(f"{where}: not valid YAML: {type(error).__name__}") from error
 
 
-def unless_a_token(quoted: re.Match[str]) -> str:
-    """What a YAML error quotes: `,` and `<stream end>` are its own words, an alias or a tag are the user's."""
+def hide_user_text(quoted: re.Match[str]) -> str:
+    """A quotation in a YAML error: `,` and `<stream end>` are YAML's own, everything else may be the user's text."""
     return quoted[0] if len(quoted[1]) <= 1 or re.fullmatch(r"<[a-z ]+>", quoted[1]) else "'...'"
 
 
 def parse(values: dict[str, Any], where: str) -> RunConfig:
-    """A config from plain values; `where` names their file in errors."""
+    """A config from plain values; `where` names the file in errors."""
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -208,7 +210,7 @@ def parse(values: dict[str, Any], where: str) -> RunConfig:
 
 
 def set_key(values: dict[str, Any], change: str) -> None:
-    """Apply one `a.b=c` in place. Values are not repeated in errors: one may be a password."""
+    """Apply one `a.b=c` in place. Errors do not repeat the value: it may be a password."""
     path, sign, value = change.partition("=")
     if not sign or not path.strip():
         shown = path if not path.strip().startswith(SECRET) else SECRET
@@ -218,7 +220,7 @@ def set_key(values: dict[str, Any], change: str) -> None:
         group = values.get(parent, {})
         if not isinstance(group, dict):
             raise ConfigError(f"--set {path}: {parent} is not a group of keys")
-        values[parent] = dict(group)  # its own: by YAML's anchors several groups may be one
+        values[parent] = dict(group)  # a copy: with YAML anchors several groups may be one object
         values = values[parent]
     values[last] = from_yaml(value, f"--set {path}")
 
@@ -238,7 +240,7 @@ def explain(error: Any) -> str:
 
 
 class Shown(reprlib.Repr):
-    """A value, cut short, for a message."""
+    """A shortened value for a message."""
 
     def repr_str(self, x: str, level: int) -> str:
         return super().repr_str(redact(x), level)

@@ -1,7 +1,7 @@
-"""The rows that travel and the rows that are written, with their types.
+"""The rows between pools and the rows of the output, with their types.
 
-plan      one row of the manifest: id, text, and what the user brought (`shards/plan.py`)
-EDGE      one shard between two pools: its segments, each with what the last stage made of it
+plan      one row of the manifest: id, text, and the user's other columns (`shards/plan.py`)
+EDGE      one shard between two pools: its segments, each with the output of the last stage
 RECEIPT   one shard after the last pool: what was committed; samples never leave the decode actor
 output    one utterance in `data/part-*.parquet`, one failed row in `failures/part-*.parquet`
 """
@@ -37,7 +37,8 @@ SAMPLING_COLUMNS = {field.name: arrow_type(field.type) for field in fields(Sampl
 
 SHARD = pa.schema([("shard", pa.int64())])
 
-# One Bark pass on its way. `codes` are int16, (Q, F) row by row: Q is 1 after semantic, 2 after coarse, 8 after fine.
+# One Bark pass between two stages. `codes` are int16, (Q, F) row by row: Q is 1 after semantic, 2 after coarse, 8 after
+# fine.
 SEGMENT = pa.struct(
     [
         ("row", pa.int32()),  # in the shard
@@ -47,7 +48,7 @@ SEGMENT = pa.struct(
         ("num_semantic", pa.int32()),
         ("stop", pa.string()),
         ("codes", pa.binary()),
-        ("error_stage", pa.string()),  # set: the stages after it pass the segment on untouched
+        ("error_stage", pa.string()),  # if set, later stages pass the segment on unchanged
         ("error_kind", pa.string()),
         ("error_message", pa.string()),
     ]
@@ -60,12 +61,12 @@ RECEIPT = pa.schema(
         ("written", pa.int64()),
         ("failed", pa.int64()),
         ("num_samples", pa.int64()),
-        ("already_committed", pa.bool_()),  # it was committed already when it was made here
+        ("already_committed", pa.bool_()),  # another run had committed it before this one did
     ]
 )
 
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # exactly Hugging Face's Audio, order included
-MADE_COLUMNS = {
+RESULT_COLUMNS = {
     "audio": AUDIO,
     "sampling_rate": pa.int32(),
     "num_samples": pa.int64(),
@@ -75,7 +76,7 @@ MADE_COLUMNS = {
     "num_coarse_tokens": pa.int32(),
     "num_frames": pa.int32(),
     "stop": pa.string(),  # eos, eos_p, or length: cut at max_semantic_tokens (any segment)
-    "peak": pa.float32(),  # largest |sample| before it is limited to 1
+    "peak": pa.float32(),  # largest |sample| before clipping to 1
     "model": pa.string(),
     "model_revision": pa.string(),
     "generator": pa.string(),
@@ -90,20 +91,23 @@ FAILURE = pa.schema(
         ("stage", pa.string()),
         ("error_type", pa.string()),
         ("error_message", pa.string()),
-        ("generation", pa.int32()),  # 0: the first run; n: the n-th retry. Only the last one's failures still stand
+        (
+            "generation",
+            pa.int32(),
+        ),  # 0: the first run; n: the n-th retry. Only those of the last one are current
     ]
 )
-OUTPUT_ONLY = frozenset(MADE_COLUMNS)  # a manifest may not bring these: they would be overwritten
+OUTPUT_ONLY = frozenset(RESULT_COLUMNS)  # not allowed in a manifest: they would be overwritten
 
 
 def output_schema(plan: pa.Schema) -> pa.Schema:
-    """Columns of a data part: the row's own, the sampling that was used, what was made, and the user's others.
+    """Columns of a data part: the row's own, the results, the sampling that was used, and the user's other columns.
 
-    The metadata makes `datasets.load_dataset` show `audio` as Audio.
+    With the metadata, `datasets.load_dataset` shows `audio` as Audio.
     """
     own = [pa.field(name, kind) for name, kind in ROW_COLUMNS.items()]
-    made = [pa.field(name, kind) for name, kind in (MADE_COLUMNS | SAMPLING_COLUMNS).items()]
-    known = {field.name for field in own + made}
+    results = [pa.field(name, kind) for name, kind in (RESULT_COLUMNS | SAMPLING_COLUMNS).items()]
+    known = {field.name for field in own + results}
     others = [field.remove_metadata() for field in plan if field.name not in known]
     features = {"info": {"features": {"audio": {"sampling_rate": spec.SAMPLE_RATE, "_type": "Audio"}}}}
-    return pa.schema([*own, *made, *others], metadata={"huggingface": json.dumps(features)})
+    return pa.schema([*own, *results, *others], metadata={"huggingface": json.dumps(features)})

@@ -31,8 +31,8 @@ GOOD = "model: m\nmanifest: a.parquet\noutput: out\n"
         (GOOD + "audio: {format: ogg}", r"audio\.format: .*'flac', 'wav' or 'mp3'"),
         (GOOD + "seed: -1", "seed: .*greater than or equal to 0"),
         ("model: m\noutput: out\n", "manifest: is missing"),
-        ("- a\n- b", "must hold keys and values"),
-        ("", "must hold keys and values"),
+        ("- a\n- b", "must have keys and values"),
+        ("", "must have keys and values"),
         ("a: [", "not valid YAML"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.bark.auto import resolve_device, resolve_dtype
+from pipeline.bark.defaults import resolve_device, resolve_dtype
 from pipeline.bark.stage import is_good_slots
 from pipeline.bark.text import TextEncoder
 from pipeline.checkpoints.checkpoint import Checkpoint

@@ -13,28 +13,28 @@ from pipeline.bark.stage import DoneCallback, Stats, Utterance
 from pipeline.errors import RowError
 from pipeline.model.codec import Codec
 
-BATCH = {"cpu": 1, "cuda": 8}  # utterances of one pass. On a CPU a batch is slower per second of audio
-PADDED_TO = spec.COARSE_RATE_HZ  # frames, in a batch: a pass holds utterances that are equally long in whole seconds
+BATCH = {"cpu": 1, "cuda": 8}  # utterances in one pass. On a CPU a batch is slower per second of audio
+PADDED_TO = spec.COARSE_RATE_HZ  # frames, in a batch: all utterances of a pass have the same length in whole seconds
 DecodeJob = tuple[np.ndarray, DoneCallback]
 
 
 class DecodeStage:
     """EnCodec's decoder, always in float32; `step` is one pass over a few utterances.
 
-    In a batch a pass is always the same number of utterances, filled up with repetitions and padded on the right to one
-    length, which follows from each one's own: a row's arithmetic can't depend on its neighbours. An utterance has
-    15 s at most, so memory is bounded, too.
+    In a batch, all passes have the same number of utterances (the last one is repeated to fill it), padded on the right
+    to a length that follows from each one's own. So a row's arithmetic can't depend on what else is in the batch.
+    Memory is bounded, since an utterance has 15 s at most.
     """
 
     def __init__(self, codec: Codec, device: torch.device):
         self.codec = codec.to(device)
         self.device = device
         self.batch = BATCH[device.type]
-        self.jobs: dict[int, deque[DecodeJob]] = {}  # by padded length; the one that has waited longest comes first
+        self.jobs: dict[int, deque[DecodeJob]] = {}  # by padded length; the length that has waited longest is first
         self.frames = self.utterances = self.passes = 0
 
     def submit(self, utterance: Utterance, x: np.ndarray, done: DoneCallback) -> None:
-        """x (8, F) codes; `done` gets (N,) float32 samples, N = 320 F, not clipped."""
+        """Queue codes x (8, F); `done` gets (N,) float32 samples, N = 320 F, not clipped."""
         self.jobs.setdefault(self._padded(x.shape[1]), deque()).append((x, done))
 
     def step(self) -> bool:
@@ -44,11 +44,11 @@ class DecodeStage:
         waiting = self.jobs.pop(length)
         jobs = [waiting.popleft() for _ in range(min(self.batch, len(waiting)))]
         if waiting:
-            self.jobs[length] = waiting  # behind the other lengths
+            self.jobs[length] = waiting  # now the last length
         for (codes, done), samples in zip(jobs, self._decode([codes for codes, _ in jobs], length), strict=True):
-            mine = samples[: codes.shape[1] * spec.SAMPLES_PER_FRAME]
-            ok = bool(np.isfinite(mine).all())
-            done(mine if ok else RowError("not_finite", "the codec's output is not finite"))
+            clip = samples[: codes.shape[1] * spec.SAMPLES_PER_FRAME]
+            is_finite = bool(np.isfinite(clip).all())
+            done(clip if is_finite else RowError("not_finite", "the codec's output is not finite"))
         return bool(self.jobs)
 
     def _padded(self, num_frames: int) -> int:
@@ -57,7 +57,7 @@ class DecodeStage:
         return -(-num_frames // PADDED_TO) * PADDED_TO
 
     def _decode(self, codes: list[np.ndarray], length: int) -> np.ndarray:
-        """codes (8, F) each, F up to `length` -> samples (len(codes), 320 * length) float32."""
+        """Decode codes (8, F) each, F <= `length` -> samples (len(codes), 320 * length) float32."""
         filled = codes + codes[-1:] * (self.batch - len(codes))
         padded = np.stack([np.pad(each, ((0, 0), (0, length - each.shape[1]))) for each in filled]).astype(np.int64)
         self.frames += sum(each.shape[1] for each in codes)

@@ -8,8 +8,6 @@ from pipeline import spec
 from pipeline.engine.random import make_key
 from pipeline.sampling import MAX_SEED
 
-PAUSE_S = 0.25  # of silence between two segments, unless the run or the call says otherwise
-
 
 def segment_seed(seed: int, segment: int) -> int:
     """The seed of a row's n-th segment. The first keeps the row's own: a short text sounds the same with or without

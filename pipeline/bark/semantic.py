@@ -17,12 +17,12 @@ from pipeline.engine.sampling import SamplingParams
 from pipeline.errors import RowError
 from pipeline.model.gpt import GPT
 
-TOKENS_PER_TEXT_ID = 12  # about 0.25 s of speech; only the order of starting follows from it
+TOKENS_PER_TEXT_ID = 12  # about 0.25 s of speech; an estimate for scheduling and progress only
 
 
 @dataclass(frozen=True)
 class SemanticTokens:
-    """tokens (S,) int64 at 49.9 Hz without EOS, and why they end: `eos`, `eos_p` or `length` (cut at the limit)."""
+    """Tokens (S,) int64 at 49.9 Hz without EOS, and why they ended: `eos`, `eos_p` or `length` (cut at the limit)."""
 
     tokens: np.ndarray
     stop: str
@@ -34,20 +34,20 @@ def as_input(output: Any) -> Any:
 
 
 def prompt_ids(utterance: Utterance, vocabulary: spec.Vocabulary) -> np.ndarray:
-    """[text 256 | history 256 | infer] -> (513,) int64: the model sums the first two, so 257 positions."""
+    """The prompt [text 256 | history 256 | infer] as (513,) int64. The model sums text and history: 257 positions."""
     assert utterance.text_ids is not None
     text = np.full(spec.TEXT_LEN, vocabulary.text_pad_token)
     text[: utterance.text_ids.size] = utterance.text_ids + vocabulary.text_encoding_offset
     history = np.full(spec.SEMANTIC_HISTORY_LEN, vocabulary.semantic_pad_token)
     if utterance.voice:
         utterance.voice.fits(vocabulary)
-        known = utterance.voice.semantic_history
-        history[: known.size] = known
+        voice = utterance.voice.semantic_history
+        history[: voice.size] = voice
     return np.concatenate([text, history, [vocabulary.semantic_infer_token]])
 
 
 def generation_task(utterance: Utterance, vocabulary: spec.Vocabulary) -> GenerationTask:
-    """The rules of the semantic stage, without a tensor: one request, ended by EOS or by the limit."""
+    """Generate the semantic tokens of one utterance: one request, which EOS or the limit ends."""
     sampling = utterance.sampling
     params = SamplingParams(
         key=make_key(utterance.seed, "semantic"),
@@ -57,7 +57,7 @@ def generation_task(utterance: Utterance, vocabulary: spec.Vocabulary) -> Genera
         eos=vocabulary.semantic_pad_token if sampling.allow_early_stop else None,
         min_eos_p=sampling.min_eos_p,
     )
-    # EOS is the id after the last semantic token; without early stop it can't be drawn at all
+    # EOS is the id after the last semantic token; without early stop it can't be sampled
     high = vocabulary.semantic_vocab_size + int(sampling.allow_early_stop)
     ids = prompt_ids(utterance, vocabulary)
     result = yield DecodeRequest(ids, sampling.max_semantic_tokens, ((0, high),), params)
@@ -67,14 +67,14 @@ def generation_task(utterance: Utterance, vocabulary: spec.Vocabulary) -> Genera
 
 
 def expected_length(utterance: Utterance) -> int:
-    """Semantic tokens to come: known without early stop, else guessed from the text."""
+    """Number of semantic tokens: exact without early stop, else an estimate from the text."""
     assert utterance.text_ids is not None
-    most = utterance.sampling.max_semantic_tokens
-    return min(most, TOKENS_PER_TEXT_ID * utterance.text_ids.size) if utterance.sampling.allow_early_stop else most
+    limit = utterance.sampling.max_semantic_tokens
+    return min(limit, TOKENS_PER_TEXT_ID * utterance.text_ids.size) if utterance.sampling.allow_early_stop else limit
 
 
 class SemanticStage:
-    """The semantic transformer in its slots."""
+    """The semantic transformer, which generates for several utterances at once."""
 
     def __init__(self, model: GPT, vocabulary: spec.Vocabulary, slots: int):
         self.vocabulary = vocabulary

@@ -1,4 +1,4 @@
-"""All four stages in one process: the Python front door, on the same stage objects as the Ray pools."""
+"""The Python interface: all four stages in one process, with the same stage objects as the Ray pools."""
 
 import secrets
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline import spec
 from pipeline.bark.build import load_text_encoder, make_execution_config
-from pipeline.bark.long_text import PAUSE_S, join, segment_seed
+from pipeline.bark.defaults import PAUSE_S
+from pipeline.bark.long_text import join, segment_seed
 from pipeline.bark.registry import build_stages
 from pipeline.bark.semantic import as_input
 from pipeline.bark.stage import Stage, Utterance, run
@@ -26,7 +27,7 @@ Voice = str | Path | HistoryPrompt
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What one text became. All arrays are empty where `error` is set."""
+    """The output for one text. All arrays are empty if `error` is set."""
 
     text: str
     seed: int
@@ -42,7 +43,7 @@ class Result:
         return self.audio.size / spec.SAMPLE_RATE
 
     def as_voice(self) -> HistoryPrompt:
-        """This utterance as a voice for others."""
+        """This utterance as a voice for other utterances."""
         return HistoryPrompt(self.semantic, self.coarse, self.fine)
 
     def save_voice(self, path: str | Path) -> None:
@@ -51,7 +52,7 @@ class Result:
 
 
 class Bark:
-    """A loaded Bark. Make one with `Bark.load`."""
+    """A loaded model. Create it with `Bark.load`."""
 
     def __init__(self, stages: dict[str, Stage], checkpoint: Checkpoint, tokenizer: str | None = None):
         self.stages = stages
@@ -74,15 +75,15 @@ class Bark:
 
         Args:
             name_or_path: folder, or hub id such as `suno/bark-small`.
-            device: `auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`.
+            device: `auto` (CUDA if available), `cpu`, `cuda`, `cuda:1`.
             dtype: `auto` (float32 on a CPU, bfloat16 on CUDA), `float32`, `bfloat16`, `float16`; the codec is float32.
-            revision: commit, tag or branch of a hub id; pin a commit for results that last.
+            revision: commit, tag or branch of a hub id; pin a commit for reproducible results.
             tokenizer: folder or hub id; by default the checkpoint's own, else bert-base-multilingual-cased.
-            slots: utterances decoded side by side, a multiple of 4; each costs its KV cache.
-            quantize: `int8` for 8-bit weights on a CPU: faster, other tokens (docs/speed.md); None is exact.
+            slots: utterances generated at the same time, 1 to 4 or a multiple of 4; each needs its KV cache.
+            quantize: `int8` for 8-bit weights on a CPU: faster, but other tokens (docs/speed.md); None is exact.
 
         Raises:
-            CheckpointError: the model can't be found, read, or is not a Bark.
+            CheckpointError: the model can't be found or read, or is no Bark model.
             ConfigError: this machine can't compute as asked.
         """
         checkpoint = Checkpoint(resolve(str(name_or_path), revision))
@@ -104,11 +105,11 @@ class Bark:
         Args:
             texts: each at most 256 tokens; `say` splits longer ones.
             voices: one per text: a preset name, a path or URL of an `.npz`, a HistoryPrompt, or None.
-            seeds: one per text; None draws one, which the result tells.
+            seeds: one per text; None draws a random one, which the result has.
             sampling: one for all, or one per text.
 
         Raises:
-            RowError: a text or voice that can't be used. What fails later is told in that result's `error`.
+            RowError: a text or voice that can't be used. Later failures are in the `error` of their result.
             ConfigError: lists of different lengths, or a seed out of range.
         """
         utterances = self._utterances(texts, voices, seeds, sampling)

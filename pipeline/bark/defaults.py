@@ -1,4 +1,6 @@
-"""What `auto` means in the settings of a stage. The config, the actors and `Bark.load` all ask here."""
+"""Defaults that the config and the Python interface share, and what `auto` means in both."""
+
+PAUSE_S = 0.25  # silence between the segments of a long text
 
 
 def resolve_device(device: str, has_gpu: bool) -> str:
