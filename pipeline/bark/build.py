@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.errors import ConfigError
 from pipeline.kernels.autotune import INT8_KERNELS, PLAIN_KERNELS, KernelConfig, autotune, require_int8
 from pipeline.kernels.memory import keep_freed_memory
+from pipeline.kernels.reference import VARIABLE, use_reference
 from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPT
 
@@ -45,13 +47,15 @@ def prepare_model(model: M, execution: ExecutionConfig) -> M:
 
 
 @lru_cache
-def _autotune_once(slots: int, width: int, dtype: torch.dtype, quantize: str | None, threads: int) -> KernelConfig:
+def _autotune_once(
+    slots: int, width: int, dtype: torch.dtype, quantize: str | None, threads: int, reference: bool
+) -> KernelConfig:
     return autotune(slots, width, dtype, quantize)
 
 
 def autotune_once(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> KernelConfig:
     """The fastest kernels with torch's current threads, measured once per process: all its stages use the same."""
-    return _autotune_once(slots, width, dtype, quantize, torch.get_num_threads())
+    return _autotune_once(slots, width, dtype, quantize, torch.get_num_threads(), use_reference())
 
 
 def make_execution_config(
@@ -76,6 +80,8 @@ def make_execution_config(
     chosen = pick_device(device)
     numbers = pick_dtype(dtype, chosen)
     count = pick_slots(slots, chosen)
+    if chosen.type == "cpu" and not use_reference() and find_spec("numba") is None:
+        raise ConfigError(f"numba is not installed: install it, or set {VARIABLE}=reference to compute without it")
     if quantize not in (None, "int8"):
         raise ConfigError(f"unknown quantize {quantize!r}: use int8 or None")
     if quantize:

@@ -1,8 +1,8 @@
 """Continuous batching over a fixed set of slots: schedule, run, postprocess.
 
-The engine knows requests of token ids; it has never heard of text, audio or Ray. The model and the cache are
-handed in. An utterance is a program: a generator that yields requests, is sent the answers, and returns its
-result. A slot is given to the next request at once, whichever utterance it belongs to.
+The engine works on requests of token ids and knows nothing of text, audio or Ray. Its arguments are the model and the
+cache. An utterance is a generation task: a generator that yields requests, receives the results, and returns its
+output. A free slot goes to the next request at once, whichever utterance it belongs to.
 """
 
 import heapq
@@ -28,8 +28,8 @@ from pipeline.errors import RowError
 class DecodeRequest:
     """One prefill and up to `num_steps` tokens.
 
-    `prompt` None goes on where the program's last request ended: its slot and cache are kept. Step n draws from
-    the id range `ranges[(first_step + n) % len(ranges)]`; `first_step` also counts the noise on.
+    `prompt` None continues where the task's last request ended, in the same slot and with its cache. Step n samples
+    from the id range `ranges[(first_step + n) % len(ranges)]`, with the random numbers of step `first_step + n`.
     """
 
     prompt: np.ndarray | None  # (P,) int64
@@ -41,31 +41,31 @@ class DecodeRequest:
 
 @dataclass(frozen=True)
 class DecodeResult:
-    """Token ids without EOS, and why it ended: `eos`, `eos_p` or `length`."""
+    """Token ids without EOS, and why they end: `eos`, `eos_p` or `length`."""
 
     tokens: list[int]
     stop: str
 
 
 GenerationTask = Generator[DecodeRequest, DecodeResult, Any]
-DoneCallback = Callable[[Any], None]  # called with the program's result or a RowError
+DoneCallback = Callable[[Any], None]  # called with the task's output or a RowError
 
 
 @dataclass
 class Sequence:
-    """A program on its way: its current request and, while it has a slot, where it is."""
+    """A task in progress: its current request and, while it has a slot, its position."""
 
     task: GenerationTask
     done: DoneCallback
     request: DecodeRequest
-    rank: tuple[int, int]  # among those that wait: the lowest is next
+    rank: tuple[int, int]  # of the waiting sequences the lowest rank is next
     tokens: list[int] = field(default_factory=list)  # of the current request
-    last_token: int = 0  # drawn, not yet fed
-    position: int = 0  # where last_token goes
+    last_token: int = 0  # sampled, not yet an input
+    position: int = 0  # of last_token in the cache
 
 
 class Engine:
-    """Call `submit` for each program, then `step` until it returns False."""
+    """Call `submit` for each task, then `step` until it returns False."""
 
     def __init__(self, model: CausalModel, cache: KVCache, device: torch.device):
         self.model = model
@@ -76,16 +76,16 @@ class Engine:
         self._arrivals = count()
         self.slots: list[Sequence | None] = [None] * cache.slots
         self.steps = 0  # decode steps run
-        self.busy_slot_steps = 0  # of steps x slots, those that served a row
-        self.tokens = 0  # tokens drawn
-        self.positions_read = 0  # of the cache, by the decode steps
+        self.busy_slot_steps = 0  # of all steps x slots, those with a busy slot
+        self.tokens = 0  # tokens sampled
+        self.positions_read = 0  # cache positions that the decode steps have read
         self.prompts: Counter[int] = Counter()  # prefills by their number of positions
 
     def submit(self, task: GenerationTask, done: DoneCallback, length: int = 0) -> None:
-        """Queue a program; `done` is called from within `step`, once.
+        """Queue a task; `done` is called once, from within `step`.
 
-        The longest starts first, so that no slot works alone at the end; `length` is its number of tokens, or
-        any guess that grows with it. Equal ones start in the order of their arrival.
+        The longest task starts first, so that no slot works alone at the end. `length` is its number of tokens, or
+        any estimate that grows with it. Tasks of equal length start in the order of arrival.
         """
         sequence = Sequence(
             task, done, DecodeRequest(None, 0, (), SamplingParams((0, 0), 0)), (-length, next(self._arrivals))
@@ -94,7 +94,7 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> bool:
-        """Fill free slots, then one token for every busy slot. False: nothing left to do."""
+        """Fill free slots, then generate one token in every busy slot. False when nothing is left to do."""
         self._schedule()
         busy = [slot for slot, sequence in enumerate(self.slots) if sequence]
         if busy:
@@ -105,7 +105,7 @@ class Engine:
         return False
 
     def _schedule(self) -> None:
-        """Give each free slot to the next request: a prefill, whose logits give the request's first token."""
+        """Give each free slot to the next request and prefill its prompt, whose logits give its first token."""
         for slot in range(len(self.slots)):
             while self.waiting and self.slots[slot] is None:
                 _, sequence = heapq.heappop(self.waiting)
@@ -116,8 +116,8 @@ class Engine:
                 self._postprocess([slot], self.model.prefill(ids, self.cache, slot))
 
     def _run(self, busy: list[int]) -> Tensor:
-        """Feed every busy slot its last token -> logits (busy, V)."""
-        tokens, positions = ([0] * len(self.slots) for _ in range(2))  # an idle slot stands at position 0
+        """Run one decode step on every busy slot's last token -> logits (busy, V)."""
+        tokens, positions = ([0] * len(self.slots) for _ in range(2))  # an idle slot is at position 0
         for slot in busy:
             sequence = self.slots[slot]
             assert sequence is not None
@@ -129,7 +129,7 @@ class Engine:
         return self.decode(tokens, positions)[busy]
 
     def _postprocess(self, slots: list[int], logits: Tensor) -> None:
-        """Draw a token for each row of logits (len(slots), V), and let the programs go on whose request is answered."""
+        """Sample a token for each row of logits (len(slots), V), and advance the tasks whose request is complete."""
         sequences = [self.slots[slot] for slot in slots]
         steps, rows, lows = [], [], []
         for sequence, row in zip(sequences, logits, strict=True):
@@ -139,7 +139,7 @@ class Engine:
             low, high = request.ranges[steps[-1] % len(request.ranges)]
             rows.append(row[low - self.model.head_rows[0] : high - self.model.head_rows[0]])
             lows.append(low)
-        # a narrower range is filled up with ids that can't be drawn: requests with and without EOS stand side by side
+        # narrower ranges are padded with ids of probability 0: requests with and without EOS are sampled together
         stacked = pad_sequence(rows, batch_first=True, padding_value=-torch.inf)
         sampled = sample(stacked, [s.request.params for s in sequences if s], steps)
         self.tokens += len(slots)
@@ -159,7 +159,7 @@ class Engine:
                 self._advance(sequence, DecodeResult(sequence.tokens, stop), slot)
 
     def _advance(self, sequence: Sequence, result: DecodeResult | None, slot: int | None = None) -> None:
-        """Send an answer to the program; queue its next request, or hand over its result."""
+        """Send a result to the task, then queue its next request, or call `done` with its output."""
         try:
             sequence.request = next(sequence.task) if result is None else sequence.task.send(result)
         except StopIteration as finished:
@@ -170,9 +170,9 @@ class Engine:
             return
         sequence.tokens = []
         if sequence.request.prompt is None:
-            assert slot is not None, "a program's first request needs a prompt"
+            assert slot is not None, "a task's first request needs a prompt"
             self.slots[slot] = sequence
             return
-        if result is not None:  # first things first: an utterance that has begun goes on before new ones begin
+        if result is not None:  # a task that has begun continues before new ones begin
             sequence.rank = (-sys.maxsize, next(self._arrivals))
         heapq.heappush(self.waiting, (sequence.rank, sequence))

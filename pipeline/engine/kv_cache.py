@@ -1,7 +1,5 @@
 """Keys and values of all slots, preallocated: memory is fixed at start-up, nothing is concatenated."""
 
-import math
-import mmap
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-OURS = (torch.float32, torch.bfloat16)  # what our own attention reads on a CPU
+from pipeline.kernels.memory import anonymous_tensor
+from pipeline.kernels.reference import use_reference
+
+KERNEL_DTYPES = (torch.float32, torch.bfloat16)  # that the CPU kernel reads
 
 
 class KVCache:
@@ -33,25 +34,25 @@ class KVCache:
         self.k, self.v = ([self._new() for _ in range(n_layer)] for _ in range(2))
         self._rows = torch.arange(slots, device=device)
         self._positions = torch.zeros(slots, dtype=torch.int64, device=device)
-        self._lengths = np.zeros(slots, np.int64)  # CPU: of each slot's filled part
-        self._attend_filled = cpu_attention() if device.type == "cpu" and dtype in OURS else None
-        self._filled = torch.empty(0)  # else: (S, 1, 1, T), true where a slot is filled
+        self._lengths = np.zeros(slots, np.int64)  # CPU: filled positions of each slot
+        has_kernel = device.type == "cpu" and dtype in KERNEL_DTYPES and not use_reference()
+        self._attend_filled = cpu_attention() if has_kernel else None
+        self._filled = torch.empty(0)  # GPU: (S, 1, 1, T), true at filled positions
 
     def _new(self) -> Tensor:
-        """On a CPU straight from the system: what was never touched costs nothing, and what is let go goes back, which
-        the C library's memory does not (model/memory.py). Only what was written is ever read there; elsewhere masked
-        positions are multiplied by zero and must be finite."""
-        if self._device.type != "cpu":
-            return torch.zeros(self._shape, dtype=self._dtype, device=self._device)
-        num_bytes = math.prod(self._shape) * self._dtype.itemsize
-        pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        return torch.frombuffer(pages, dtype=self._dtype).view(self._shape)
+        """One layer's keys or values. On a CPU an anonymous mapping: untouched pages cost nothing, freed pages return
+        to the OS at once, and only filled positions are ever read. On a GPU masked positions are multiplied by zero,
+        so they must be finite."""
+        if self._device.type == "cpu":
+            return anonymous_tensor(self._shape, self._dtype)
+        return torch.zeros(self._shape, dtype=self._dtype, device=self._device)
 
     def release(self) -> None:
-        """No slot is busy: give memory back, so that stages that take turns in one process don't hold it twice."""
+        """Return the memory to the system, on a CPU, so that stages that take turns in one process don't use it twice.
+        No slot may be busy."""
         if self._device.type == "cpu":
-            for held in (self.k, self.v):
-                held[:] = [self._new() for _ in held]
+            for layers in (self.k, self.v):
+                layers[:] = [self._new() for _ in layers]
 
     @property
     def itemsize(self) -> int:
@@ -63,26 +64,27 @@ class KVCache:
         return sum(t[0].nbytes for t in (*self.k, *self.v))
 
     def write_prompt(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
-        """k, v (H, P, D): the first P positions of one slot."""
+        """Fill the first P positions of one slot; k, v (H, P, D)."""
         P = k.shape[1]
         self.k[layer][slot, :, :P] = k
         self.v[layer][slot, :, :P] = v
 
     def begin(self, positions: Tensor) -> None:
-        """A step: every slot's next position (S,). 0 is an idle slot: what it writes there, a prompt overwrites."""
+        """Start a decode step; positions (S,) is each slot's next position. 0 marks an idle slot: what the step writes
+        there is overwritten by the next prompt."""
         self._positions = positions
         if positions.device.type == "cpu":
-            held = positions.numpy()
-            self._lengths = np.where(held > 0, held + 1, 0)
+            next_positions = positions.numpy()
+            self._lengths = np.where(next_positions > 0, next_positions + 1, 0)
         else:
             self._filled = (torch.arange(self.positions, device=positions.device) <= positions[:, None])[:, None, None]
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """A step's queries, keys and values of every slot (S, 3 · H · D): the keys and values take their positions, the
-        queries look at each slot's own filled part -> (S, H · D).
+        """Write the step's keys and values and attend: qkv (S, 3 * H * D) of every slot -> (S, H * D).
 
-        On a CPU only what is filled is read, and a row can't feel its neighbours' lengths. On a GPU all positions of
-        all slots, masked: shapes are the same in every step, as a graph needs.
+        Each query sees the filled positions of its own slot. On a CPU only those are read, and a row doesn't depend on
+        the other slots' lengths. On a GPU all positions of all slots are read and masked: a CUDA graph needs the same
+        shapes in every step.
         """
         if self._attend_filled:
             return self._attend_filled(qkv, self.k[layer], self.v[layer], self._lengths)
@@ -102,7 +104,7 @@ class KVCache:
 
 
 def cpu_attention() -> Callable[[Tensor, Tensor, Tensor, np.ndarray], Tensor]:
-    """Imported here: numba takes 57 MiB and a moment, and the driver and half of the actors never attend."""
+    """The CPU kernel. Imported here: numba takes time and 57 MiB, which the driver and half of the actors can save."""
     from pipeline.kernels.decode_attention import CPUAttention
 
     return CPUAttention()

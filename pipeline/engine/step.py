@@ -12,7 +12,7 @@ Step = Callable[[list[int], list[int]], Tensor]  # token and position of every s
 
 
 class CausalModel(Protocol):
-    """What the engine needs of a transformer; `model/gpt.py` is one."""
+    """The engine's interface to a transformer; implemented by `model/gpt.py`."""
 
     head_rows: tuple[int, int]
     merged_len: int
@@ -23,7 +23,8 @@ class CausalModel(Protocol):
 
 
 def make_step(model: CausalModel, cache: KVCache, device: torch.device) -> Step:
-    """A graph on CUDA, where launching some hundred small kernels costs more than running them."""
+    """The decode step as a function. On CUDA it is a graph, because launching hundreds of small kernels costs more than
+    running them."""
     if device.type == "cuda":
         return GraphStep(model, cache, device)
 
@@ -35,9 +36,10 @@ def make_step(model: CausalModel, cache: KVCache, device: torch.device) -> Step:
 
 
 class GraphStep:
-    """The decode step captured once; shapes and addresses never change: slots are masked, the cache preallocated."""
+    """The decode step captured once as a CUDA graph. Shapes and addresses never change: idle slots are masked, the
+    cache is preallocated."""
 
-    WARM_UP = 3  # calls on a side stream before a capture, as torch asks: libraries allocate their workspaces
+    WARM_UP = 3  # calls on a side stream before the capture, as torch demands: libraries allocate their workspaces
 
     def __init__(self, model: CausalModel, cache: KVCache, device: torch.device):
         self.model = model
@@ -47,7 +49,7 @@ class GraphStep:
         self.graph, self.logits = self._capture()
 
     def _capture(self) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        """Idle inputs: the warm-up writes to position 0 of empty slots only."""
+        """Warm up and capture with idle slots: only position 0 of empty slots is written."""
         with torch.inference_mode():
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
@@ -61,7 +63,7 @@ class GraphStep:
         return graph, logits
 
     def __call__(self, tokens: list[int], positions: list[int]) -> Tensor:
-        # The last step's draw has been read back, so nothing on the device reads the pinned buffer any more.
+        # The last step's sample has been copied to the host, so the device no longer reads the pinned buffer.
         self.pinned.copy_(torch.tensor([tokens, positions]))
         self.inputs.copy_(self.pinned, non_blocking=True)
         self.graph.replay()

@@ -1,10 +1,11 @@
-"""All actors on one kind of processor compute in one layout: the first one's measurement, kept with the run.
+"""All actors on the same kind of processor use the same kernels: those that the first of them measured as fastest.
 
-Another layout may change a number's low bits and so, rarely, a drawn token: a retry or a resume must not measure
-anew and come to another result.
+The choice is stored with the run. Other kernels may change a number's low bits and so, rarely, a sampled token, so a
+retry or a resume must not measure again and choose others.
 """
 
 import json
+import platform
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +17,19 @@ from pipeline.errors import ConfigError, one_line
 from pipeline.kernels.attention_backends import ATTENTION_BACKENDS
 from pipeline.kernels.autotune import KernelConfig
 from pipeline.kernels.matmul_backends import MATMUL_BACKENDS
+from pipeline.kernels.openmp import torch_openmp
+from pipeline.kernels.reference import VARIABLE, use_reference
 from pipeline.storage.store import Store
 
 FOLDER = "_plan/kernels"
 
 
 def agreed(store: Store) -> Autotuner:
-    """A measurement that is made once for each kind of processor in a run; who first writes it decides it."""
+    """An autotuner that measures once for each kind of processor in a run; the first actor to write its choice decides.
+
+    Raises:
+        ConfigError: the stored choice can't be read, or this actor can't run those kernels.
+    """
 
     def autotuner(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> KernelConfig:
         name = f"{FOLDER}/{kind(slots, width, quantize or str(dtype))}.json"
@@ -30,22 +37,41 @@ def agreed(store: Store) -> Autotuner:
             kernels = autotune_once(slots, width, dtype, quantize)
             if store.create(name, json.dumps(asdict(kernels)).encode()):
                 return kernels
-        return read(store, name)
+        kernels = read(store, name)
+        if missing := kernels.unavailable(dtype):
+            raise ConfigError(
+                f"{store.path(name)}: the actors of this run use kernels that this one can't run on {node()}: "
+                f"{', '.join(missing)}; give all nodes the same torch and the same environment variables, or use a new "
+                "output folder"
+            )
+        return kernels
 
     return autotuner
 
 
+def node() -> str:
+    """This machine's name and what decides which kernels it can run, for error messages."""
+    openmp = "with" if torch_openmp() else "without"
+    reference = f", {VARIABLE}=reference" if use_reference() else ""
+    return f"{platform.node()} ({processor()}, torch {torch.__version__} {openmp} GNU OpenMP{reference})"
+
+
 def check(store: Store) -> None:
-    """
+    """Check all stored choices of a run. The driver may run on another kind of machine, so only names are checked.
+
     Raises:
-        ConfigError: a layout that this run has agreed on can't be used.
+        ConfigError: a stored choice is damaged or names unknown kernels.
     """
     for name in store.names(FOLDER):
         read(store, f"{FOLDER}/{name}")
 
 
 def read(store: Store, name: str) -> KernelConfig:
-    """Raises ConfigError."""
+    """Read one stored choice.
+
+    Raises:
+        ConfigError: it is damaged or names unknown kernels.
+    """
     try:
         kernels = KernelConfig(**json.loads(store.get(name)))
         if not (
@@ -57,20 +83,21 @@ def read(store: Store, name: str) -> KernelConfig:
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{store.path(name)}: damaged, or of another version: {one_line(error)}; use a new output folder, or "
-            "delete it: what is still missing may then differ in low bits from what is there"
+            "delete this file: rows that are still missing may then differ in low bits from those that are committed"
         ) from error
     return kernels
 
 
 def kind(slots: int, width: int, numbers: str) -> str:
-    """What decides low bits besides the layout: the processor, what torch uses of it, the shapes, threads."""
+    """What decides low bits besides the kernels, as a file name: the processor, the instruction set that torch uses,
+    number type, shapes, threads."""
     parts = (processor(), torch.backends.cpu.get_cpu_capability(), numbers.removeprefix("torch."), f"{width} wide")
     text = " ".join((*parts, f"{torch.get_num_threads()} threads", f"{slots} slots"))
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def processor() -> str:
-    """The CPU's name where the system tells it."""
+    """The processor's name, or `cpu` where the system doesn't tell it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

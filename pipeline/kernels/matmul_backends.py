@@ -1,13 +1,13 @@
-"""The ways to multiply activations (..., in) with a weight (out, in), by name.
+"""Backends for the product of activations (..., in) and a weight (out, in), by name.
 
 `plain`        torch's own; on a GPU the only one
 `onednn`       the weight is reordered once for oneDNN's kernels
 `int8`         8-bit weights, one scale per output channel, 7-bit activations: AVX2 adds pairs of products in 16 bits
 `onednn_int8`  8-bit weights and activations, where the processor adds in 32 bits (VNNI, AMX): faster with many rows
 
-In both int8 ways each row of activations has a scale of its own, so that it can't feel its neighbours, as it would
-with torch's dynamic quantization (one scale for the batch). All but the first are private operators of torch, or ones
-that are to go one day: `matmul_available` tells whether they are there.
+In both int8 backends each row of activations has its own scale, so that it doesn't depend on the other rows, as it
+would with torch's dynamic quantization (one scale for the batch). All but `plain` use private or deprecated operators
+of torch: `matmul_available` checks whether they exist.
 """
 
 import warnings
@@ -16,6 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from pipeline.kernels.reference import use_reference
 
 MatMul = Callable[[Tensor], Tensor]  # (..., in) -> (..., out)
 
@@ -30,41 +32,42 @@ def onednn_matmul(weight: Tensor, bias: Tensor | None) -> MatMul:
 
 
 def int8_matmul(weight: Tensor, bias: Tensor | None) -> MatMul:
-    """Each row is scaled to [-1, 1] before fbgemm's product, which has one scale."""
+    """Scales each row to [-1, 1] before fbgemm's product, which has one scale for all rows."""
     scale = weight.abs().amax(1).clamp_min(1e-12) / 127
     zero = torch.zeros(len(weight), dtype=torch.int64)
-    with warnings.catch_warnings():  # about quantized tensors, which are to go
+    with warnings.catch_warnings():  # torch warns that quantized tensors are deprecated
         warnings.simplefilter("ignore")
         quantized = torch.quantize_per_channel(weight.detach().float(), scale.double(), zero, 0, torch.qint8)
     packed = torch.ops.quantized.linear_prepack(quantized, None)
     multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
 
-    def product(x: Tensor) -> Tensor:
-        size = x.abs().amax(-1, keepdim=True).clamp_min_(1e-12)
-        y = multiply(x / size, 1 / 63, 64, packed).mul_(size)
+    def matmul(x: Tensor) -> Tensor:
+        row_scales = x.abs().amax(-1, keepdim=True).clamp_min_(1e-12)
+        y = multiply(x / row_scales, 1 / 63, 64, packed).mul_(row_scales)
         return y if bias is None else y.add_(bias)
 
-    return product
+    return matmul
 
 
 def onednn_int8_matmul(weight: Tensor, bias: Tensor | None) -> MatMul:
-    from pipeline.kernels.int8_matmul import Int8Rows  # here: numba takes a moment, and who doesn't multiply needs none
+    # imported here: numba takes time and 57 MiB, which processes that never multiply can save
+    from pipeline.kernels.int8_matmul import Int8Rows
 
     if not sums_are_exact():
-        raise RuntimeError("sums of products of 8 bits overflow on this processor")
+        raise RuntimeError("sums of 8-bit products overflow on this processor")
     convert = Int8Rows()
-    weights, scale = convert.to_int8(weight.detach().float())
+    weights, column_scales = convert.to_int8(weight.detach().float())
 
-    def product(x: Tensor) -> Tensor:
-        rows, size = convert.to_int8(x.reshape(-1, x.shape[-1]))
-        y = convert.from_int32(torch._int_mm(rows, weights.t()), size, scale).view(*x.shape[:-1], -1)
+    def matmul(x: Tensor) -> Tensor:
+        rows, row_scales = convert.to_int8(x.reshape(-1, x.shape[-1]))
+        y = convert.from_int32(torch._int_mm(rows, weights.t()), row_scales, column_scales).view(*x.shape[:-1], -1)
         return y if bias is None else y.add_(bias)
 
-    return product
+    return matmul
 
 
 def sums_are_exact() -> bool:
-    """Whether oneDNN adds the largest products rightly: without VNNI its kernels overflow."""
+    """Whether oneDNN adds the largest 8-bit products without overflow: without VNNI its kernels overflow."""
     largest = torch.full((32, 64), 127, dtype=torch.int8)
     return bool((torch._int_mm(largest, largest.t()) == 64 * 127**2).all())
 
@@ -78,7 +81,9 @@ MATMUL_BACKENDS: dict[str, Callable[[Tensor, Tensor | None], MatMul]] = {
 
 
 def matmul_available(name: str) -> bool:
-    """Whether this processor and this build of torch can compute that way: a product of ones is tried."""
+    """Whether this process can use a backend: tries a product of ones."""
+    if name != "plain" and use_reference():
+        return False
     if name == "int8" and "fbgemm" not in torch.backends.quantized.supported_engines:
         return False
     try:

@@ -1,6 +1,7 @@
-"""What memory is free, how freed memory is kept for the next layer, and how files' pages are let go."""
+"""Free memory, and how this process gets and returns it: malloc's thresholds, anonymous and file-backed pages."""
 
 import ctypes
+import math
 import mmap
 import re
 import sys
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-LARGEST_THRESHOLD = 32 << 20  # bytes; glibc takes no more
+MAX_MMAP_THRESHOLD = 32 << 20  # bytes; glibc accepts no more
+TRIM_THRESHOLD = 1 << 30  # bytes
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What can still be allocated there without swapping; None where the system doesn't say."""
+    """Bytes that can still be allocated on a device without swapping; None where the system doesn't tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -25,31 +27,46 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def keep_freed_memory() -> None:
-    """Not back to the system, from where it would come again as zeroed pages.
+    """Make malloc reuse freed memory instead of returning it to the system, for the whole process.
 
-    glibc maps each large tensor anew, and the kernel zeroes it: 6 to 11 % of the fine stage's time (docs/log.md).
-
-    For the whole process, once; does nothing where the C library is another.
+    By default glibc maps each large tensor anew, and the kernel fills it with zeros: 6 to 11 % of the fine stage's
+    time (docs/log.md). Does nothing with another C library.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
-        mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
-        mallopt(M_TRIM_THRESHOLD, 1 << 30)
+        mallopt(M_MMAP_THRESHOLD, MAX_MMAP_THRESHOLD)
+        mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)
+
+
+def anonymous_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A CPU tensor of zeros in an anonymous mapping of its own.
+
+    Untouched pages cost nothing, and freed pages return to the system at once, which malloc's don't after
+    `keep_freed_memory`. An ordinary tensor where the system has no such mappings.
+    """
+    if not (hasattr(mmap, "MAP_PRIVATE") and hasattr(mmap, "MAP_ANONYMOUS")):
+        return torch.zeros(shape, dtype=dtype)
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 def release_mapped_pages(weight: Tensor) -> None:
-    """Of a weight that is read no more: pages that are mapped from a file leave this process.
+    """madvise(DONTNEED) the file-backed pages of an unused weight: they leave this process's memory.
 
-    They stay in the system's page cache, for other actors, and would come back if they were read. Does nothing for
-    memory of another kind, nor where the system doesn't say what is mapped from where.
+    They stay in the system's page cache for other processes, and are mapped again if they are read. Does nothing for
+    memory that is not mapped from a file, nor where the system doesn't tell or has no such call.
     """
     try:
-        held = re.findall(r"^(\w+)-(\w+) \S+ \w+ \S+ \d+ +/", Path("/proc/self/maps").read_text(), re.MULTILINE)
+        maps = Path("/proc/self/maps").read_text()
     except OSError:
         return
-    first = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only: others lie beside it
+    advice = getattr(mmap, "MADV_DONTNEED", None)
+    if advice is None:
+        return
+    file_backed = re.findall(r"^(\w+)-(\w+) \S+ \w+ \S+ \d+ +/", maps, re.MULTILINE)
+    first = -(-weight.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only: other data shares the edges
     end = (weight.data_ptr() + weight.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if first < end and any(int(low, 16) <= first and end <= int(high, 16) for low, high in held):
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)
+    if first < end and any(int(low, 16) <= first and end <= int(high, 16) for low, high in file_backed):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), advice)

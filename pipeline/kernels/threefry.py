@@ -1,45 +1,46 @@
-"""Threefry-2x32 as one compiled loop, for CPUs: with torch's operators it is a hundred small ones, which cost a decode
-step 1 ms, and 10 where threads wait without spinning, as in actors (docs/log.md)."""
+"""Threefry-2x32 with 20 rounds, a counter-based random number generator, by torch's operators.
 
-import numpy as np
+Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3". `threefry_cpu.py` computes the same words
+in a compiled loop.
+"""
 
-from pipeline.kernels.jit.compile import compiled
+import torch
+from torch import Tensor
 
-PARITY = np.uint32(0x1BD11BDA)
-
-
-@compiled
-def fill_words(keys, steps, first, second):  # type: ignore[no-untyped-def]  # numba infers them
-    """keys (B, 2), steps (B,), first and second (B, N), all uint32: both words of counter (steps[b], n) under keys[b].
-
-    numba adds and shifts in 64 bits unless told otherwise at each operation; two arrays, because one of pairs keeps the
-    loop from being vectorised (0.6 ms instead of 6 for half a million counters).
-    """
-    for b in range(len(keys)):
-        k0, k1, step = keys[b, 0], keys[b, 1], steps[b]
-        k2 = np.uint32(k0 ^ k1 ^ PARITY)
-        row0, row1 = first[b], second[b]
-        for n in range(row0.size):
-            x0, x1 = np.uint32(step + k0), np.uint32(n + k1)
-            x0, x1 = four_rounds(x0, x1, 13, 15, 26, 6, k1, k2 + 1)
-            x0, x1 = four_rounds(x0, x1, 17, 29, 16, 24, k2, k0 + 2)
-            x0, x1 = four_rounds(x0, x1, 13, 15, 26, 6, k0, k1 + 3)
-            x0, x1 = four_rounds(x0, x1, 17, 29, 16, 24, k1, k2 + 4)
-            x0, x1 = four_rounds(x0, x1, 13, 15, 26, 6, k2, k0 + 5)
-            row0[n], row1[n] = x0, x1
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # bits, of the rounds 1 to 4 and 5 to 8; then again
+PARITY = 0x1BD11BDA
+Key = tuple[int, int]  # two 32-bit words
 
 
-@compiled
-def four_rounds(x0, x1, r0, r1, r2, r3, a, b):  # type: ignore[no-untyped-def]
-    x0, x1 = one_round(x0, x1, r0)
-    x0, x1 = one_round(x0, x1, r1)
-    x0, x1 = one_round(x0, x1, r2)
-    x0, x1 = one_round(x0, x1, r3)
-    return np.uint32(x0 + a), np.uint32(x1 + b)
+def as_int32(word: int) -> int:
+    """The low 32 bits of a number as a signed int32, torch's type for words."""
+    word &= 0xFFFFFFFF
+    return word - (1 << 32) if word >= 1 << 31 else word
 
 
-@compiled
-def one_round(x0, x1, bits):  # type: ignore[no-untyped-def]
-    x0 = np.uint32(x0 + x1)
-    rotated = np.uint32(x1 << np.uint32(bits)) | np.uint32(x1 >> np.uint32(32 - bits))
-    return x0, np.uint32(rotated ^ x0)
+def rotate_left(x: Tensor, bits: int) -> Tensor:
+    """Rotate int32 words. torch's right shift is arithmetic, so the copies of the sign are masked off."""
+    return (x << bits) | ((x >> (32 - bits)) & ((1 << bits) - 1))
+
+
+def threefry(keys: Tensor, c0: Tensor, c1: Tensor) -> tuple[Tensor, Tensor]:
+    """keys (..., 2), counters c0 and c1 (...), all int32 -> two words (...) int32. Sums wrap around, as they must."""
+    k0, k1 = keys[..., 0], keys[..., 1]
+    schedule = (k0, k1, k0 ^ k1 ^ as_int32(PARITY))
+    x0, x1 = c0 + k0, c1 + k1
+    for round_ in range(5):
+        for bits in ROTATIONS[round_ % 2]:
+            x0 = x0 + x1
+            x1 = rotate_left(x1, bits) ^ x0
+        x0 = x0 + schedule[(round_ + 1) % 3]
+        x1 = x1 + schedule[(round_ + 2) % 3] + (round_ + 1)
+    return x0, x1
+
+
+def words(keys: list[Key], steps: list[int], count: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Two random words (B, count) int32 for the counters (steps[b], 0 ... count - 1) under keys[b]."""
+    key_words = torch.tensor([[as_int32(a), as_int32(b)] for a, b in keys], dtype=torch.int32, device=device)
+    c0 = torch.tensor([as_int32(s) for s in steps], dtype=torch.int32, device=device)
+    c1 = torch.arange(count, dtype=torch.int32, device=device)
+    shape = (len(keys), count)
+    return threefry(key_words[:, None].expand(*shape, 2), c0[:, None].expand(shape), c1.expand(shape))

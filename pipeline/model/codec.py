@@ -16,26 +16,26 @@ from pipeline import spec
 def import_encodec() -> tuple[type[nn.Module], type[nn.Module]]:
     """encodec's decoder and quantizer classes."""
     # encodec 0.1.1 imports torchaudio for file helpers that are never called here, and PyPI's torchaudio does not
-    # load beside a CPU-only torch (it looks for CUDA libraries). Where it can't load, an empty module stands in
-    # while encodec is imported, and goes again: other packages must see what is really installed.
-    stand_in = None
+    # load beside a CPU-only torch (it looks for CUDA libraries). Where it can't load, an empty module replaces it
+    # while encodec is imported, and is removed after that: other packages must see what is really installed.
+    placeholder = None
     try:
         import torchaudio  # noqa: F401
     except (ImportError, OSError):
         for name in [n for n in sys.modules if n.split(".")[0] == "torchaudio"]:
             del sys.modules[name]
-        stand_in = sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+        placeholder = sys.modules["torchaudio"] = types.ModuleType("torchaudio")
     from encodec.modules import SEANetDecoder
     from encodec.quantization import ResidualVectorQuantizer
 
-    if stand_in is not None:
+    if placeholder is not None:
         del sys.modules["torchaudio"]
     return SEANetDecoder, ResidualVectorQuantizer
 
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Shape of the decoder, in the encodec package's names; the defaults are the 24 kHz model."""
+    """Sizes of the decoder, under the encodec package's names; the defaults are the 24 kHz model's."""
 
     dimension: int = 128
     n_filters: int = 32
@@ -55,7 +55,7 @@ class CodecConfig:
 
 
 class Codec(nn.Module):
-    """Decoder and the first eight codebooks, causal, at 24 kHz."""
+    """The decoder and the first eight codebooks, causal, at 24 kHz."""
 
     def __init__(self, config: CodecConfig):
         super().__init__()
@@ -88,6 +88,8 @@ class Codec(nn.Module):
 
     @property
     def least_padded(self) -> int:
-        """Frames from which on padding on the right changes nothing: the decoder is causal, but mirrors its first
-        frames, as many as its widest kernel sees, and what is shorter would be mirrored with its padding."""
+        """Fewest frames that may be padded on the right without changing the result.
+
+        The decoder is causal but mirrors its first frames, as many as its widest kernel sees; in a shorter input
+        the padding would be mirrored, too."""
         return self.config.kernel_size

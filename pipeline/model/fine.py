@@ -39,8 +39,8 @@ class FineGPT(nn.Module):
     def forward(self, codes: Tensor, codebook: int, start: int = 0, stop: int | None = None) -> Tensor:
         """codes (B, T, Q) -> logits (B, stop - start, 1024), float32, of `codebook` for frames [start, stop).
 
-        Codebook k's own old content is an input too: "no code yet" (1024) in the first window, what the window
-        before wrote in later ones. In the last layer only the frames asked for are computed.
+        Codebook k's own previous content is an input too: "no code yet" (1024) in the first window, the previous
+        window's codes in later ones. In the last layer only the requested frames are computed.
         """
         T = codes.shape[1]
         x = self.wtes[0](codes[:, :, 0])
@@ -51,14 +51,14 @@ class FineGPT(nn.Module):
             q, k, v = block.attn.qkv(block.ln_1(x))
             x = x + block.attn.project(self.attend(q, k, v, False))  # padded frames are attended to
             x = x + block.mlp(block.ln_2(x))
-        block, asked = self.h[-1], slice(start, stop)
+        block, requested = self.h[-1], slice(start, stop)
         q, k, v = block.attn.qkv(block.ln_1(x))
-        x = x[:, asked] + block.attn.project(self.attend(q[:, :, asked], k, v, False))
+        x = x[:, requested] + block.attn.project(self.attend(q[:, :, requested], k, v, False))
         x = x + block.mlp(block.ln_2(x))
         head = self.lm_heads[codebook - self.config.n_codes_given]
         return F.linear(self.ln_f(x), head.weight[: spec.CODEBOOK_SIZE]).float()
 
     def pack_weights(self, kernels: KernelConfig) -> None:
-        """All weights into a layout, once; the heads, which are embeddings too, stay as they are."""
+        """Pack the weights for these kernels; call it once. The heads, which are embeddings too, are not packed."""
         pack_weights(self, kernels)
         self.attend = ATTENTION_BACKENDS[kernels.attend]

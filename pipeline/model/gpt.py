@@ -1,6 +1,6 @@
 """The causal transformer of the semantic and coarse stages: prefill one prompt, decode one token in every slot.
 
-Knows token ids, positions and a cache that is handed in; has never heard of text, voices or stages.
+It works on token ids, positions and a cache that is an argument, and knows nothing of text, voices or stages.
 Source: suno-ai/bark `model.py` (nanoGPT: pre-norm, fused qkv, exact GELU, learned positions).
 """
 
@@ -18,7 +18,7 @@ from pipeline.kernels.matmul_backends import MATMUL_BACKENDS, MatMul, matmul_ava
 
 
 class Cache(Protocol):
-    """Keys and values of every slot, by layer. Implemented in `engine/kv_cache.py`, handed in."""
+    """Keys and values of every slot, by layer. Implemented by `engine/kv_cache.py`."""
 
     def write_prompt(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None: ...
 
@@ -29,7 +29,7 @@ class Cache(Protocol):
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """Shape of one transformer, in Suno's names; `n_codes_*` only for the fine model."""
+    """Sizes of one transformer, under Suno's names; `n_codes_*` are for the fine model only."""
 
     input_vocab_size: int
     output_vocab_size: int
@@ -59,7 +59,7 @@ class LayerNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Projections only: who attends to what is decided by the caller."""
+    """The projections of an attention layer; the caller computes the attention itself."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -102,8 +102,8 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """A causal transformer.
 
-    `merged_len` is Bark's trick for the semantic prompt: the embeddings of ids [0, n) and [n, 2n) are summed, so
-    that text and voice share positions. `head_rows` is the part of the output vocabulary that is ever read.
+    `merged_len` n is for the semantic prompt: the embeddings of ids [0, n) and [n, 2n) are summed, so that text and
+    voice share positions. `head_rows` is the range of the output vocabulary that is used.
     """
 
     def __init__(self, config: GPTConfig, merged_len: int = 0):
@@ -131,8 +131,9 @@ class GPT(nn.Module):
     def prefill(self, ids: Tensor, cache: Cache, slot: int) -> Tensor:
         """Fill one slot with a prompt; ids (P',) -> logits (1, V) of its last position.
 
-        One prompt at a time: its arithmetic can't depend on other rows, and hundreds of positions already
-        run at the machine's matrix rate. In the last layer only the last position is read on.
+        One prompt at a time: its arithmetic can't depend on other rows, and hundreds of positions already run at
+        the machine's full matrix speed. In the last layer all but the keys and values is
+        computed for the last position only.
         """
         x = self.embed_prompt(ids)
         for layer, block in enumerate(self.h):
@@ -147,8 +148,8 @@ class GPT(nn.Module):
     def decode(self, tokens: Tensor, positions: Tensor, cache: Cache) -> Tensor:
         """One token for each slot: tokens (S,), positions (S,) -> logits (S, V).
 
-        Always all S slots, busy or not (an idle one stands at position 0): a matrix product's low bits depend on
-        its shape, so a fixed shape is what makes a row's numbers independent of its neighbours.
+        Always all S slots, busy or not (an idle slot is at position 0): a matrix product's low bits depend on its
+        shape, so the fixed shape makes a row's numbers independent of the other slots.
         """
         cache.begin(positions)
         x = self.wte(tokens) + self.wpe(positions)  # (S, C)
@@ -158,7 +159,7 @@ class GPT(nn.Module):
         return self.logits(x)
 
     def logits(self, x: Tensor) -> Tensor:
-        """x (B, C) -> (B, V) in float32, V = the rows of the vocabulary that are read."""
+        """x (B, C) -> (B, V) float32, V = the number of `head_rows`."""
         x = self.ln_f(x)
         if self._head is None:
             low, high = self.head_rows
@@ -166,7 +167,7 @@ class GPT(nn.Module):
         return self._head(x).float()
 
     def pack_weights(self, kernels: KernelConfig) -> None:
-        """All weights into a layout, once, after `head_rows` is set; the head stays exact."""
+        """Pack the weights for these kernels; call it once, after `head_rows` is set. The head stays exact."""
         pack_weights(self, kernels)
         self.attend, self.cache_dtype = ATTENTION_BACKENDS[kernels.attend], kernels.cache_dtype
         if kernels.decode != "plain":

@@ -1,4 +1,5 @@
-"""A run's layout: measured by the first actor of a kind, then read, and never mixed up with a quantized pool's."""
+"""The kernels of a run: the first actor of a kind measures, the others read its choice, and quantized pools have their
+own."""
 
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from pipeline.bark.build import make_execution_config
 from pipeline.errors import ConfigError
 from pipeline.flow import kernel_agreement as kernel_agreement
+from pipeline.kernels import attention_backends
 from pipeline.kernels.autotune import INT8_KERNELS, KernelConfig
 from pipeline.kernels.matmul_backends import matmul_available
 from pipeline.storage.store import Store
@@ -16,7 +18,7 @@ ASKED = {"device": "cpu", "dtype": "float32", "slots": 4, "width": 768}
 FIRST, OTHER = KernelConfig("onednn", "plain"), KernelConfig("plain", "plain")
 
 
-def test_the_first_measurement_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_actors_read_the_first_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
     monkeypatch.setattr(kernel_agreement, "autotune_once", lambda *_: FIRST)
     assert make_execution_config(quantize=None, autotuner=kernel_agreement.agreed(store), **ASKED).kernels == FIRST  # type: ignore[arg-type]
@@ -24,20 +26,20 @@ def test_the_first_measurement_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
     assert make_execution_config(quantize=None, autotuner=kernel_agreement.agreed(store), **ASKED).kernels == FIRST  # type: ignore[arg-type]
 
 
-def test_of_two_at_once_both_take_the_one_that_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_at_once_both_use_the_stored_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
 
-    def beaten(*asked: object) -> KernelConfig:
+    def slower(*asked: object) -> KernelConfig:
         monkeypatch.setattr(kernel_agreement, "autotune_once", lambda *_: FIRST)
         kernel_agreement.agreed(store)(4, 768, torch.float32, None)  # another actor, meanwhile
         return OTHER
 
-    monkeypatch.setattr(kernel_agreement, "autotune_once", beaten)
+    monkeypatch.setattr(kernel_agreement, "autotune_once", slower)
     assert kernel_agreement.agreed(store)(4, 768, torch.float32, None) == FIRST
 
 
 @pytest.mark.skipif(not matmul_available("int8"), reason="this torch has no fbgemm")
-def test_a_quantized_pool_does_not_decide_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantized_pool_does_not_decide_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
     monkeypatch.setattr(
         kernel_agreement, "autotune_once", lambda slots, width, dtype, quantize: INT8_KERNELS if quantize else FIRST
@@ -60,10 +62,37 @@ def test_a_quantized_pool_does_not_decide_for_the_others(tmp_path: Path, monkeyp
         ),  # of 26 November
     ],
 )
-def test_a_layout_that_cannot_be_used_is_refused_before_anything_starts(
-    content: bytes, said: str, tmp_path: Path
-) -> None:
+def test_damaged_choice_is_refused_before_anything_starts(content: bytes, said: str, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.put("_plan/kernels/cpu.json", content)
     with pytest.raises(ConfigError, match=rf"kernels/cpu\.json: damaged, or of another version: .*{said}.*; use a new"):
         kernel_agreement.check(store)
+
+
+TILED = KernelConfig("plain", "plain", "tiled")
+
+
+def test_an_actor_that_cannot_run_the_stored_kernels_refuses_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    monkeypatch.setattr(kernel_agreement, "autotune_once", lambda *_: TILED)
+    autotuner = kernel_agreement.agreed(store)
+    assert autotuner(4, 768, torch.float32, None) == TILED
+    monkeypatch.setattr(attention_backends, "torch_openmp", lambda: None)
+    with pytest.raises(ConfigError, match=r"_plan/kernels/.*\.json: .* can't run on .*: attend: tiled; give all nodes"):
+        autotuner(4, 768, torch.float32, None)
+    kernel_agreement.check(store)  # the driver's machine needs no kernels
+
+
+def test_reference_actors_do_not_join_a_run_with_own_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BARKERY_KERNELS", "reference")
+    autotuner = kernel_agreement.agreed(Store(str(tmp_path / "new")))
+    assert [autotuner(4, 768, torch.float32, None) for _ in range(2)] == [KernelConfig()] * 2
+    monkeypatch.delenv("BARKERY_KERNELS")
+    autotuner = kernel_agreement.agreed(Store(str(tmp_path / "old")))
+    monkeypatch.setattr(kernel_agreement, "autotune_once", lambda *_: FIRST)
+    assert autotuner(4, 768, torch.float32, None) == FIRST
+    monkeypatch.setenv("BARKERY_KERNELS", "reference")
+    with pytest.raises(ConfigError, match=r"BARKERY_KERNELS=reference.*: decode: onednn; give all nodes"):
+        autotuner(4, 768, torch.float32, None)

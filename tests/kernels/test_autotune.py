@@ -1,4 +1,4 @@
-"""What is measured is taken, and small differences decide nothing."""
+"""The choice of kernels follows the measurement, and small differences are ignored."""
 
 from collections.abc import Callable
 
@@ -11,35 +11,35 @@ from pipeline.kernels.matmul_backends import MATMUL_BACKENDS, matmul_available
 
 
 @pytest.mark.parametrize(("other_s", "taken"), [(1.05, "first"), (0.95, "first"), (0.8, "other")])
-def test_the_first_way_is_kept_unless_another_is_clearly_faster(
+def test_keeps_first_backend_unless_another_is_clearly_faster(
     other_s: float, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    took: dict[Callable[[], object], float] = {int: 1.0, str: other_s}
-    monkeypatch.setattr(autotuning, "seconds", took.__getitem__)
+    times: dict[Callable[[], object], float] = {int: 1.0, str: other_s}
+    monkeypatch.setattr(autotuning, "seconds", times.__getitem__)
     assert autotuning.pick_fastest({"first": int, "other": str}, 3) == taken
 
 
-def test_ours_is_kept_unless_torchs_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    took = {"onednn": 1.05, "tiled": 1.05, "plain": 1.0}
-    products = {name: (lambda weight, bias, name=name: lambda x: name) for name in ("onednn", "plain")}
-    ways = {name: (lambda q, k, v, causal, name=name: name) for name in ("tiled", "plain")}
-    monkeypatch.setattr(autotuning, "MATMUL_BACKENDS", products)
-    monkeypatch.setattr(autotuning, "ATTENTION_BACKENDS", ways)
+def test_keeps_own_kernels_unless_torchs_are_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"onednn": 1.05, "tiled": 1.05, "plain": 1.0}
+    matmuls = {name: (lambda weight, bias, name=name: lambda x: name) for name in ("onednn", "plain")}
+    attentions = {name: (lambda q, k, v, causal, name=name: name) for name in ("tiled", "plain")}
+    monkeypatch.setattr(autotuning, "MATMUL_BACKENDS", matmuls)
+    monkeypatch.setattr(autotuning, "ATTENTION_BACKENDS", attentions)
     monkeypatch.setattr(autotuning, "matmul_available", lambda name: True)
     monkeypatch.setattr(autotuning, "attention_available", lambda name, dtype: True)
-    monkeypatch.setattr(autotuning, "seconds", lambda call: took[call()])
+    monkeypatch.setattr(autotuning, "seconds", lambda call: times[call()])
     assert autotuning.autotune(8, 64, torch.float32, None) == autotuning.KernelConfig("onednn", "onednn", "tiled")
-    took["onednn"] = took["tiled"] = 1.2
+    times["onednn"] = times["tiled"] = 1.2
     assert autotuning.autotune(8, 64, torch.float32, None) == autotuning.PLAIN_KERNELS
 
 
-def test_exact_unless_asked_otherwise() -> None:
+def test_kernels_are_exact_without_quantize() -> None:
     kernels = autotuning.autotune(4, 256, torch.float32, None)
     assert {kernels.decode, kernels.prefill} <= {"onednn", "plain"} and kernels.attend in ATTENTION_BACKENDS
 
 
 @pytest.mark.skipif(not matmul_available("int8"), reason="this torch has no fbgemm")
-def test_int8_is_one_of_its_ways() -> None:
+def test_int8_chooses_among_int8_backends() -> None:
     kernels = autotuning.autotune(4, 256, torch.float32, "int8")
     assert {kernels.decode, kernels.prefill} <= {"int8", "onednn_int8"} and kernels.attend in ATTENTION_BACKENDS
     assert {kernels.decode, kernels.prefill} <= MATMUL_BACKENDS.keys()

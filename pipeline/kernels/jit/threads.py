@@ -1,65 +1,55 @@
-"""Compiled loops on torch's own threads.
+"""Runs compiled loops on torch's own OpenMP threads.
 
-While torch's OpenMP threads wait for the next product they spin, and threads of our own would wait for them: a decode
+torch's threads spin while they wait for the next product, and threads of our own would have to wait for them: a decode
 step takes a fifth longer then (docs/log.md).
 """
 
 import ctypes
-import os
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
-import torch
 from llvmlite import binding
 from numba import types
 
-from pipeline.kernels.jit.compile import compiled, kept_on_disk
+from pipeline.kernels.jit.compile import compiled, with_disk_cache
+from pipeline.kernels.openmp import torch_openmp
 
 
-@cache
-def openmp() -> ctypes.CDLL | None:
-    """The library whose threads compute for torch, known to compiled code: GNU's, in torch's wheels for Linux; None
-    elsewhere."""
-    for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*.so*")):
-        try:
-            library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)  # only if torch has loaded it
-        except OSError:
-            continue
-        for name in ("omp_get_thread_num", "omp_get_num_threads"):
-            binding.add_symbol(f"barkery_{name}", ctypes.cast(library[name], ctypes.c_void_p).value)
-        return library
-    return None
+class ParallelKernel:
+    """Calls a compiled function on several of torch's threads at once.
 
-
-class OnTorchThreads:
-    """A function of one argument, an array of int64 (sizes, and addresses of arrays), that every one of torch's
-    threads calls at once and in which each does its `share`.
+    The function takes one argument, a pointer to int64 values: sizes, and addresses of arrays. Each thread finds its
+    part of the work by `thread_number()` and `num_threads()`, or by `thread_range()`. The function must not allocate
+    memory or raise: numba prints an exception there and goes on, and the results would be garbage.
 
     Raises:
-        RuntimeError: torch's threads can't be had here.
+        RuntimeError: torch doesn't use GNU OpenMP here.
     """
 
-    def __init__(self, part: Callable[[Any], None]):
-        library = openmp()
+    def __init__(self, thread_function: Callable[[Any], None]):
+        library = torch_openmp()
         if library is None:
-            raise RuntimeError("torch has no GNU OpenMP here")
+            raise RuntimeError("this torch doesn't use GNU OpenMP")
+        for name in ("omp_get_thread_num", "omp_get_num_threads"):
+            binding.add_symbol(f"barkery_{name}", ctypes.cast(library[name], ctypes.c_void_p).value)
         self.start = library.GOMP_parallel
-        self.part = machine_code(part)
+        self.thread_function = compile_thread_function(thread_function)
 
-    def __call__(self, *args: int) -> None:
-        numbers = np.array(args, np.int64)
-        data = ctypes.c_void_p(numbers.ctypes.data)
-        self.start(ctypes.c_void_p(self.part.address), data, torch.get_num_threads(), 0)
+    def __call__(self, threads: int, *args: int) -> None:
+        """Run on at most this number of threads, and return when all have finished."""
+        values = np.array(args, np.int64)
+        data = ctypes.c_void_p(values.ctypes.data)
+        self.start(ctypes.c_void_p(self.thread_function.address), data, threads, 0)
 
 
 @cache
-def machine_code(part: Callable[[Any], None]) -> Any:
-    """Once in a process: each layer has its own `OnTorchThreads`."""
-    return kept_on_disk(numba.cfunc, types.void(types.CPointer(types.int64)))(part)
+def compile_thread_function(thread_function: Callable[[Any], None]) -> Any:
+    """Once per process, although each layer has its own `ParallelKernel`."""
+    signature = types.void(types.CPointer(types.int64))
+    return with_disk_cache(numba.cfunc, signature, error_model="numpy")(thread_function)
 
 
 thread_number = types.ExternalFunction("barkery_omp_get_thread_num", types.int32())
@@ -67,6 +57,6 @@ num_threads = types.ExternalFunction("barkery_omp_get_num_threads", types.int32(
 
 
 @compiled
-def share(rows):  # type: ignore[no-untyped-def]
-    """First and stop of this thread's part of so many rows."""
+def thread_range(rows):  # type: ignore[no-untyped-def]
+    """First and end of this thread's part of `rows` rows."""
     return rows * thread_number() // num_threads(), rows * (thread_number() + 1) // num_threads()
