@@ -13,9 +13,9 @@ from pipeline.bark.coarse import generation_task
 from pipeline.bark.fine import BATCH
 from pipeline.bark.stage import Utterance
 from pipeline.bark.voice import HistoryPrompt, load_voice
-from pipeline.bench import work
+from pipeline.bench import operation_count
 from pipeline.bench.ceiling import Ceiling
-from pipeline.bench.work import OperationCount
+from pipeline.bench.operation_count import OperationCount
 from pipeline.engine.engine import DecodeResult
 from pipeline.model.gpt import GPTConfig
 from pipeline.sampling import Sampling
@@ -65,12 +65,12 @@ def predict(size: str, gpu: str, voice: HistoryPrompt | None) -> Predicted:
 
     def step_s(positions: int, V: int) -> float:
         """One decode step of all slots; masked, so all positions of the cache are read, and every weight once."""
-        done = work.steps(config, 1, SLOTS, SLOTS * positions, V, ITEMSIZE)
+        count = operation_count.steps(config, 1, SLOTS, SLOTS * positions, V, ITEMSIZE)
         weights = OperationCount(read_bytes=(12 * width**2 * layers + width * V) * ITEMSIZE)
         return (
-            max(ceiling.seconds(OperationCount(few_flops=done.few_flops)), ceiling.seconds(weights))
+            max(ceiling.seconds(OperationCount(decode_flops=count.decode_flops)), ceiling.seconds(weights))
             + start_s
-            + (done.read_bytes / ceiling.read_bytes)
+            + (count.read_bytes / ceiling.read_bytes)
         )
 
     num_semantic = round(AUDIO_S * spec.SEMANTIC_RATE_HZ)
@@ -79,14 +79,14 @@ def predict(size: str, gpu: str, voice: HistoryPrompt | None) -> Predicted:
     coarse_positions = spec.COARSE_PROMPT_LEN + spec.MAX_COARSE_HISTORY + spec.COARSE_WINDOW
     launch_s = KERNELS_PER_LAYER * layers * LAUNCH_S  # prompts and windows are not in a graph
     prompts = prompts_of(voice, num_semantic)
-    prefills = sum(max(launch_s, ceiling.seconds(work.prompt(config, P, coarse_V))) for P in prompts)
+    prefills = sum(max(launch_s, ceiling.seconds(operation_count.prompt(config, P, coarse_V))) for P in prompts)
     vocabulary = spec.Vocabulary().semantic_vocab_size
-    first = max(launch_s, ceiling.seconds(work.prompt(config, spec.SEMANTIC_PROMPT_LEN, vocabulary)))
+    first = max(launch_s, ceiling.seconds(operation_count.prompt(config, spec.SEMANTIC_PROMPT_LEN, vocabulary)))
     windows = 2 if voice else 1
     return Predicted(
         semantic_s=first + num_semantic * step_s(spec.BLOCK_SIZE, vocabulary) / SLOTS,
         coarse_s=prefills + num_coarse * step_s(coarse_positions, coarse_V) / SLOTS,
-        fine_s=windows * max(6 * launch_s / BATCH["cuda"], ceiling.seconds(work.fine_window(config))),
+        fine_s=windows * max(6 * launch_s / BATCH["cuda"], ceiling.seconds(operation_count.fine_window(config))),
     )
 
 

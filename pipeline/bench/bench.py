@@ -1,4 +1,4 @@
-"""`barkery bench`: every stage against the machine's own ceiling, on rows of forced lengths."""
+"""`barkery bench`: the speed of every stage beside the machine's ceiling, on rows of given lengths."""
 
 import resource
 import tempfile
@@ -20,36 +20,37 @@ from pipeline.bark.registry import build_stages
 from pipeline.bark.semantic import SemanticStage, as_input
 from pipeline.bark.stage import Stage, Utterance, run
 from pipeline.bark.voice import load_voice
-from pipeline.bench import work
+from pipeline.bench import operation_count
 from pipeline.bench.agreement import agreement
 from pipeline.bench.ceiling import Ceiling, measure
-from pipeline.bench.work import OperationCount
+from pipeline.bench.operation_count import OperationCount
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
 from pipeline.checkpoints.random import RandomCheckpoint, write_random_checkpoint
+from pipeline.kernels.autotune import PREFILL_ROWS
 from pipeline.model.codec import CodecConfig
 from pipeline.sampling import Sampling
 
 SMALL = RandomCheckpoint(n_layer=12, n_head=12, n_embd=768, codec_config=CodecConfig())  # suno/bark-small's sizes
-TEXT_IDS = np.arange(40)  # any: only its length has a cost, and it has none
+TEXT_IDS = np.arange(40)  # any ids: the text doesn't change the cost
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One stage's run over all rows."""
+class StageResult:
+    """One stage's measurement over all rows."""
 
     stage: str
     seconds: float
-    floor_s: float | None  # None for the codec, whose convolutions are not counted
+    floor_s: float | None  # shortest possible time; None for the codec, whose convolutions are not counted
     flops: float
     tokens: int
     occupancy: float
 
 
 def bench(model: str | None, *, rows: int, min_s: float, max_s: float, voice: str | None, **how: Any) -> dict[str, Any]:
-    """Run, print, and return the numbers; `how` is device, dtype, slots and quantize as for `Bark.load`.
+    """Measure, print, and return the numbers; `how` is device, dtype, slots and quantize as for `Bark.load`.
 
-    Without a model, random weights in bark-small's sizes: speed does not depend on what they say.
+    Without a model, random weights in bark-small's sizes are used: speed does not depend on the weights.
     """
     with tempfile.TemporaryDirectory(prefix="barkery-bench-") as folder:
         path = resolve(model, None) if model else random_checkpoint(Path(folder) / "random")
@@ -62,33 +63,34 @@ def bench(model: str | None, *, rows: int, min_s: float, max_s: float, voice: st
     print_ceiling(ceiling, execution)
     measured, audio_s = run_stages(stages, utterances, ceiling, execution)
     if near:
-        print(f"against float32: error of logits {near.logit_error:.2%}, same likeliest token {near.same_argmax:.0%}")
+        print(f"compared with float32: logit error {near.logit_error:.2%}, same likeliest token {near.same_argmax:.0%}")
     about = {"model": model or "random, bark-small's sizes", "voice": voice, "agreement": near and asdict(near)}
     return report(measured, audio_s, ceiling, execution, about)
 
 
 def random_checkpoint(folder: Path) -> Path:
-    """Made by another process: what that takes must not count as this one's memory."""
+    """Write a checkpoint of random weights. Another process does it, so that its memory isn't counted here."""
     with ProcessPoolExecutor(1, get_context("spawn")) as maker:
         return maker.submit(write_random_checkpoint, folder, SMALL).result()
 
 
 def utterance(seconds: float, voice: str | None, folder: Path) -> Utterance:
-    """A row of a forced length."""
+    """A row of a given length."""
     num_semantic = round(float(seconds) * spec.SEMANTIC_RATE_HZ)
     sampling = Sampling(allow_early_stop=False, max_semantic_tokens=num_semantic)
     return Utterance(num_semantic, sampling, load_voice(voice, folder) if voice else None, TEXT_IDS)
 
 
 def ceiling_of(stage: Stage, execution: ExecutionConfig) -> Ceiling:
-    assert isinstance(stage, SemanticStage)
+    if not isinstance(stage, SemanticStage):
+        raise TypeError(f"the ceiling is measured on the semantic stage, not on {type(stage).__name__}")
     return measure(stage.engine.model, execution.slots)  # type: ignore[arg-type]
 
 
 def run_stages(
     stages: dict[str, Stage], utterances: Sequence[Utterance], ceiling: Ceiling, execution: ExecutionConfig
-) -> tuple[list[Measured], float]:
-    """All rows through the stages, one stage after another; seconds of audio that came out."""
+) -> tuple[list[StageResult], float]:
+    """Run all rows through the stages, one stage after another; returns the results and the seconds of audio."""
     outputs: list[Any] = [None] * len(utterances)
     measured = []
     for name, stage in stages.items():
@@ -96,49 +98,51 @@ def run_stages(
         outputs = run(stage, utterances, outputs)
         seconds = time.perf_counter() - start
         outputs = [as_input(output) for output in outputs]
-        done, stats = work_of(stage, execution), stage.stats
-        floor_s = ceiling.seconds(done) if done.flops else None
-        measured.append(Measured(name, seconds, floor_s, done.flops, stats.tokens, stats.busy / stats.capacity))
+        count, stats = count_operations(stage, execution), stage.stats
+        floor_s = ceiling.seconds(count) if count.flops else None
+        measured.append(StageResult(name, seconds, floor_s, count.flops, stats.tokens, stats.busy / stats.capacity))
         print_stage(measured[-1])
     return measured, sum(samples.size for samples in outputs) / spec.SAMPLE_RATE
 
 
-def work_of(stage: Stage, execution: ExecutionConfig) -> OperationCount:
-    """What a stage has done so far."""
+def count_operations(stage: Stage, execution: ExecutionConfig) -> OperationCount:
+    """The operations that a stage has done so far."""
     if isinstance(stage, FineStage):
-        one = work.fine_window(stage.model.config)
-        return OperationCount(many_flops=one.many_flops * stage.windows)
+        one = operation_count.fine_window(stage.model.config)
+        return OperationCount(prefill_flops=one.prefill_flops * stage.windows)
     engine = getattr(stage, "engine", None)
     if engine is None:
         return OperationCount()
     config, V = engine.model.config, engine.model.head_rows[1] - engine.model.head_rows[0]
-    total = work.steps(config, engine.steps, execution.slots, engine.positions_read, V, engine.cache.itemsize)
+    total = operation_count.steps(
+        config, engine.steps, execution.slots, engine.positions_read, V, engine.cache.itemsize
+    )
     for P, count in engine.prompts.items():
-        total += OperationCount(many_flops=work.prompt(config, P, V).many_flops * count)
+        total += OperationCount(prefill_flops=operation_count.prompt(config, P, V).prefill_flops * count)
     return total
 
 
 def print_ceiling(ceiling: Ceiling, execution: ExecutionConfig) -> None:
     print(
         f"ceiling, {torch.get_num_threads()} threads, {execution.dtype}, "
-        f"{execution.kernels.decode} and {execution.kernels.prefill}: "
-        f"{ceiling.few_flops / 1e9:.0f} GFLOP/s with {execution.slots} rows, "
-        f"{ceiling.many_flops / 1e9:.0f} with a thousand, "
+        f"matmul {execution.kernels.decode} (decode), {execution.kernels.prefill} (prefill): "
+        f"{ceiling.decode_flops / 1e9:.0f} GFLOP/s with {execution.slots} rows, "
+        f"{ceiling.prefill_flops / 1e9:.0f} with {PREFILL_ROWS}, "
         f"memory {ceiling.read_bytes / 1e9:.1f} GB/s"
     )
     print(f"{'stage':<10}{'seconds':>9}{'of ceiling':>12}{'GFLOP/s':>9}{'tokens/s':>10}{'slots busy':>12}")
 
 
-def print_stage(m: Measured) -> None:
+def print_stage(m: StageResult) -> None:
     share = f"{m.floor_s / m.seconds:.0%}" if m.floor_s else "-"
     flops = f"{m.flops / m.seconds / 1e9:.0f}" if m.flops else "-"
     print(f"{m.stage:<10}{m.seconds:>9.2f}{share:>12}{flops:>9}{m.tokens / m.seconds:>10.0f}{m.occupancy:>12.0%}")
 
 
 def report(
-    measured: list[Measured], audio_s: float, ceiling: Ceiling, execution: ExecutionConfig, about: dict[str, Any]
+    measured: list[StageResult], audio_s: float, ceiling: Ceiling, execution: ExecutionConfig, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Totals for people, everything for programs."""
+    """Print the totals for people and return everything for programs."""
     total_s = sum(m.seconds for m in measured)
     counted = [m for m in measured if m.floor_s]
     share = sum(m.floor_s or 0 for m in counted) / sum(m.seconds for m in counted)
@@ -151,7 +155,7 @@ def report(
         **about,
         "threads": torch.get_num_threads(),
         "dtype": str(execution.dtype).removeprefix("torch."),
-        "layout": asdict(execution.kernels),
+        "kernels": asdict(execution.kernels),
         "slots": execution.slots,
         "audio_s": round(audio_s, 2),
         "seconds": round(total_s, 2),

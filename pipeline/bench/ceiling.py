@@ -1,4 +1,4 @@
-"""What this machine can do at all, measured in the same run: products at the real shapes, and reading memory."""
+"""Measures the highest speeds of this machine: matrix products at the models' shapes, and reading memory."""
 
 import time
 from collections.abc import Callable
@@ -6,32 +6,33 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.bench.work import OperationCount
+from pipeline.bench.operation_count import OperationCount
+from pipeline.kernels.autotune import PREFILL_ROWS
 from pipeline.kernels.linear import Linear
 from pipeline.model.gpt import GPT
 
-MANY_ROWS = 1000
 BUFFER_BYTES = 256 << 20  # larger than any cache
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """Rates that nothing on this machine, in this layout, with these threads, exceeds."""
+    """The highest speeds of this machine with these kernels and threads."""
 
-    few_flops: float  # FLOP/s with one row per slot
-    many_flops: float  # FLOP/s with a thousand rows
+    decode_flops: float  # FLOP/s with one row per slot
+    prefill_flops: float  # FLOP/s with PREFILL_ROWS rows
     read_bytes: float  # bytes/s
 
-    def seconds(self, work: OperationCount) -> float:
-        """The floor: the work at the ceiling, one part after another."""
-        return work.many_flops / self.many_flops + work.few_flops / self.few_flops + work.read_bytes / self.read_bytes
+    def seconds(self, count: OperationCount) -> float:
+        """The shortest possible time: all operations at these speeds, one kind after another."""
+        prefill_s, decode_s = count.prefill_flops / self.prefill_flops, count.decode_flops / self.decode_flops
+        return prefill_s + decode_s + count.read_bytes / self.read_bytes
 
 
 @torch.inference_mode()
 def measure(model: GPT, slots: int) -> Ceiling:
-    """All linear layers of a transformer one after another, so that weights come from memory as in a real step."""
+    """Measure a transformer's linear layers, one after another, so that weights come from memory as in a real step."""
     layers = [m for m in model.modules() if isinstance(m, Linear)]
-    weight = model.wpe.weight  # tells the device and dtype
+    weight = model.wpe.weight  # for its device and dtype
     flops_per_row = 24 * model.config.n_embd**2 * model.config.n_layer
 
     def rate(rows: int, rounds: int) -> float:
@@ -40,11 +41,11 @@ def measure(model: GPT, slots: int) -> Ceiling:
 
     buffer = torch.ones(BUFFER_BYTES // 4, device=weight.device)
     read_bytes = BUFFER_BYTES / best(buffer.sum, 5, weight)
-    return Ceiling(rate(slots, 10), rate(MANY_ROWS, 3), read_bytes)
+    return Ceiling(rate(slots, 10), rate(PREFILL_ROWS, 3), read_bytes)
 
 
 def best(call: Callable[[], object], rounds: int, like: torch.Tensor) -> float:
-    """Seconds of the fastest call after one to warm up."""
+    """Seconds of the fastest call, after one call to warm up."""
 
     def seconds() -> float:
         start = time.perf_counter()
