@@ -1,13 +1,17 @@
 """`barkery say` and `barkery voices`: one text into one sound file, and the voices to choose from."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.options import Device
 from pipeline.errors import ConfigError
 from pipeline.storage.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.bark.synthesize import Bark
 
 
 def say(
@@ -22,7 +26,6 @@ def say(
     """Speak one text into a sound file."""
     import secrets
 
-    from pipeline.bark.synthesize import Bark
     from pipeline.shards.audio import SUBTYPES, encode, to_int16
 
     audio_format = output.suffix.lower().removeprefix(".")
@@ -33,9 +36,29 @@ def say(
     if output.is_dir():
         raise ConfigError(f"{output}: is a folder; name a file")
     seed = secrets.randbits(32) if seed is None else seed
-    samples = Bark.load(model, device=device, tokenizer=tokenizer).say(text, voice=voice, seed=seed)
+    samples = load(model, device, tokenizer).say(text, voice=voice, seed=seed)
     Store(str(output.parent.absolute())).put(output.name, encode(to_int16(samples), audio_format))
     print(f"{output}: {samples.size / 24_000:.2f} s, seed {seed}")
+
+
+def load(model: str, device: str, tokenizer: str | None) -> "Bark":
+    """Load a model for one text. A narrow one, such as puppy, is computed on one thread and without compiled kernels.
+
+    Importing numba takes half a second and compiling six, the first time; a short text needs one second of arithmetic
+    without them. Operators this small gain nothing from a second thread, and wait for it when cores are shared.
+    """
+    import torch
+
+    from pipeline.bark.build import MIN_AUTOTUNE_WIDTH
+    from pipeline.bark.synthesize import Bark
+    from pipeline.checkpoints.checkpoint import Checkpoint
+    from pipeline.checkpoints.hub import resolve
+
+    checkpoint = Checkpoint(resolve(model))
+    if checkpoint.width < MIN_AUTOTUNE_WIDTH:
+        os.environ.setdefault("BARKERY_KERNELS", "reference")  # read by pipeline/kernels/reference.py
+        torch.set_num_threads(1)
+    return Bark.load(checkpoint.folder, device=device, tokenizer=tokenizer)
 
 
 def voices(

@@ -56,7 +56,7 @@ def test_log_format_is_accepted_before_and_after_the_command(
 ) -> None:
     assert run(monkeypatch, *arguments) == 2
     record = json.loads(capsys.readouterr().err)
-    assert record["level"] == "error" and "holds no run" in record["message"]
+    assert record["level"] == "error" and "_plan/run.json" in record["message"]
 
 
 def test_unknown_log_format_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
