@@ -1,16 +1,18 @@
-"""The house: arrows go one way, rooms stay small, Bark's numbers live on one page, README knows every file."""
+"""The structure of the code: import layers, file sizes, where Bark's numbers are defined, and what the docs list."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from pipeline.schema import ROW_COLUMNS, SAMPLING_COLUMNS
+from pipeline.schema import FAILURE, MADE_COLUMNS, ROW_COLUMNS, SAMPLING_COLUMNS
 
 PROJECT = Path(__file__).parent.parent
 FILES = sorted([*(PROJECT / "pipeline").rglob("*.py"), *(PROJECT / "jobs").rglob("*.py")])
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 MAX_LINES = 400
 NUMBERS = {256, 257, 512, 513, 630, 768, 1024, 10_000, 10_048, 12_048, 12_050, 129_595, 129_599}
 
@@ -20,7 +22,7 @@ def module(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules imported at run time; what stands under TYPE_CHECKING is not."""
+    """Modules imported at run time, which those under TYPE_CHECKING are not."""
     tree = ast.parse(path.read_text())
     typing_only = {
         id(node)
@@ -74,15 +76,15 @@ def test_every_folder_has_a_layer() -> None:
 def test_imports_go_down() -> None:
     edges = [(m, i) for m, found in GRAPH.items() for i in found if m.startswith("pipeline.") and i in GRAPH]
     between = [(m, i) for m, i in edges if i != "pipeline" and (i.startswith("jobs") or folder(m) != folder(i))]
-    assert len(between) > 50  # the check sees what it looks for
+    assert len(between) > 50  # the check finds something at all
     upward = [f"{m} -> {i}" for m, i in between if i.startswith("jobs") or LAYER[folder(m)] <= LAYER[folder(i)]]
     assert not upward
 
 
-def test_only_the_flow_knows_ray() -> None:
+def test_only_flow_imports_ray() -> None:
     wrong = [m for m, found in GRAPH.items() if any(i.split(".")[0] == "ray" for i in found)]
     assert all(m.startswith("pipeline.flow.") for m in wrong)
-    assert wrong  # the check sees what it looks for
+    assert wrong  # the check finds something at all
 
 
 def test_stages_do_not_import_each_other() -> None:
@@ -91,14 +93,14 @@ def test_stages_do_not_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=module)
-def test_a_file_fits_in_the_head(path: Path) -> None:
+def test_file_is_not_too_long(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
 @pytest.mark.parametrize(
     "path", [f for f in FILES if f.parent.name in ("bark", "engine", "model", "kernels", "checkpoints")], ids=module
 )
-def test_barks_numbers_live_in_spec(path: Path) -> None:
+def test_barks_numbers_are_in_spec_only(path: Path) -> None:
     tree = ast.parse(path.read_text())
     found = [(n.lineno, n.value) for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value in NUMBERS]
     allowed = {("gpt.py", 1024)}  # a default that every checkpoint states
@@ -113,6 +115,29 @@ def test_readme_lists_every_folder() -> None:
     assert not [name for name in sorted(folders) if name not in readme]
 
 
-def test_every_manifest_column_is_documented() -> None:
-    pages = "".join(path.read_text() for path in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")))
-    assert not [name for name in (*ROW_COLUMNS, *SAMPLING_COLUMNS) if f"`{name}`" not in pages]
+def test_every_column_is_documented() -> None:
+    """Of the manifest in docs/manifest.md, of the output in docs/output.md."""
+    manifest, output = ((PROJECT / "docs" / name).read_text() for name in ("manifest.md", "output.md"))
+    assert not [name for name in (*ROW_COLUMNS, *SAMPLING_COLUMNS) if f"`{name}`" not in manifest]
+    assert not [name for name in (*MADE_COLUMNS, *FAILURE.names) if f"`{name}`" not in output]
+
+
+def test_architecture_page_shows_the_layers() -> None:
+    """The first text block of docs/architecture.md: a line per layer, from the top down."""
+    block = (PROJECT / "docs" / "architecture.md").read_text().split("```text\n")[1].split("```")[0]
+    names = [set(line[:40].split()) for line in block.splitlines()]  # then comes the explanation
+    assert names == LAYERS[::-1]
+
+
+def test_links_and_paths_in_docs_exist() -> None:
+    missing = []
+    for page in PAGES:
+        text = page.read_text()
+        links = re.findall(r"\]\(([^)#:]+)\)", text)
+        missing += [f"{page.name}: {link}" for link in links if not (page.parent / link).exists()]
+        if page.name == "log.md":  # names of its day
+            continue
+        for path in re.findall(r"`([a-z_]+/[a-z0-9_/]+\.(?:py|yaml|md|parquet))`", text):
+            if not any((base / path).exists() for base in (PROJECT, PROJECT / "pipeline")):
+                missing.append(f"{page.name}: {path}")
+    assert not missing
