@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 import torch
 
+from benchmarks.oracles import as_suno, load_suno
 from pipeline import Bark, Sampling
 from pipeline.bark.voice import load_voice
 from pipeline.bench.bench import SMALL
@@ -30,7 +31,6 @@ from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.export import save_suno
 from pipeline.checkpoints.random import write_random_checkpoint
 from pipeline.spec import SEMANTIC_RATE_HZ
-from tests.oracles import as_suno, load_suno
 
 TEXT = "The same words for every row, because only the length matters here."
 

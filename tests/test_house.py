@@ -141,3 +141,11 @@ def test_links_and_paths_in_docs_exist() -> None:
             if not any((base / path).exists() for base in (PROJECT, PROJECT / "pipeline")):
                 missing.append(f"{page.name}: {path}")
     assert not missing
+
+
+def test_only_tests_import_from_tests() -> None:
+    files = [
+        f for top in ("pipeline", "jobs", "benchmarks", "examples", "scripts") for f in (PROJECT / top).rglob("*.py")
+    ]
+    assert len(files) > len(FILES)
+    assert not [f.name for f in files if any(name.split(".")[0] == "tests" for name in imports(f))]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.oracles import as_suno, load_suno
 from pipeline import Bark, Sampling
 from pipeline.bark.build import ExecutionConfig
 from pipeline.bark.registry import build_stages
@@ -17,7 +18,6 @@ from pipeline.bark.voice import HistoryPrompt, load_voice
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.formats import SunoFormat
 from pipeline.kernels.autotune import PLAIN_KERNELS, KernelConfig
-from tests.oracles import as_suno, load_suno
 
 SHORT = "A short text [laughs], and it ends."
 # None, full, uint16, shorter than every history, and one whose semantic window slides before its coarse window does
