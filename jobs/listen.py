@@ -1,4 +1,4 @@
-"""Committed clips as sound files, named by shard and row: `python -m jobs.listen OUTPUT [FOLDER]`."""
+"""Write the committed clips as numbered sound files: `python -m jobs.listen OUTPUT [FOLDER]`."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ def main(output: str, folder: Path) -> None:
     for number, row in enumerate(rows(Store(output), ["id", "text", "duration", "audio"])):
         content = row["audio"]["bytes"]
         kind = {b"fLaC": "flac", b"RIFF": "wav"}.get(content[:4], "mp3")
-        path = folder / f"{number:05d}.{kind}"  # never a name from the data
+        path = folder / f"{number:05d}.{kind}"  # not named by data, which could contain a path
         path.write_bytes(content)
         print(f"{path}  {row['duration']:6.2f} s  {row['id']}  {row['text'][:60]}")
 

@@ -1,5 +1,8 @@
-"""Writes the example manifests: examples/hello.parquet, which `make demo` speaks with the built-in model, and
-examples/sentences.parquet for a real Bark: many languages and presets, every column that a manifest may have."""
+"""Write the example manifests.
+
+examples/hello.parquet is for `make demo` and the built-in model; examples/sentences.parquet is for Suno's models, with
+many languages, many presets and every kind of column.
+"""
 
 from pathlib import Path
 
@@ -45,8 +48,8 @@ SCHEMA = pa.schema(
         ("voice", pa.string()),
         ("language", pa.string()),
         ("seed", pa.int64()),
-        ("semantic_temperature", pa.float64()),  # an override for its row; null: the run's
-        ("topic", pa.string()),  # a column of our own: it travels to the output
+        ("semantic_temperature", pa.float64()),  # overrides the run's value for its row; null: not
+        ("topic", pa.string()),  # not known to Barkery: copied to the output
     ]
 )
 

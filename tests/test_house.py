@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.schema import FAILURE, MADE_COLUMNS, ROW_COLUMNS, SAMPLING_COLUMNS
+from pipeline.schema import FAILURE, RESULT_COLUMNS, ROW_COLUMNS, SAMPLING_COLUMNS
 
 PROJECT = Path(__file__).parent.parent
 FILES = sorted([*(PROJECT / "pipeline").rglob("*.py"), *(PROJECT / "jobs").rglob("*.py")])
@@ -119,7 +119,7 @@ def test_every_column_is_documented() -> None:
     """Of the manifest in docs/manifest.md, of the output in docs/output.md."""
     manifest, output = ((PROJECT / "docs" / name).read_text() for name in ("manifest.md", "output.md"))
     assert not [name for name in (*ROW_COLUMNS, *SAMPLING_COLUMNS) if f"`{name}`" not in manifest]
-    assert not [name for name in (*MADE_COLUMNS, *FAILURE.names) if f"`{name}`" not in output]
+    assert not [name for name in (*RESULT_COLUMNS, *FAILURE.names) if f"`{name}`" not in output]
 
 
 def test_architecture_page_shows_the_layers() -> None:

@@ -53,10 +53,11 @@ def load(model: str, device: str, tokenizer: str | None) -> "Bark":
     from pipeline.bark.synthesize import Bark
     from pipeline.checkpoints.checkpoint import Checkpoint
     from pipeline.checkpoints.hub import resolve
+    from pipeline.kernels.reference import VARIABLE
 
     checkpoint = Checkpoint(resolve(model))
     if checkpoint.width < MIN_AUTOTUNE_WIDTH:
-        os.environ.setdefault("BARKERY_KERNELS", "reference")  # read by pipeline/kernels/reference.py
+        os.environ.setdefault(VARIABLE, "reference")
         torch.set_num_threads(1)
     return Bark.load(checkpoint.folder, device=device, tokenizer=tokenizer)
 
