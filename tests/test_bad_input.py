@@ -1,6 +1,6 @@
-"""Whatever a user brings, by mistake or malice, is answered by one line that names it: never a traceback, never code run.
+"""Invalid or malicious input of any kind gives a one-line error that names it; no traceback, and no code is run.
 
-Hypothesis makes the inputs: damaged files, tables of any types, texts of any characters, configs of any shape.
+Hypothesis generates the inputs: damaged files, tables of any types, texts of any characters, configs of any shape.
 """
 
 import io
@@ -31,7 +31,7 @@ from pipeline.errors import ConfigError, RowError
 from pipeline.flow.segments import segments_of
 from pipeline.manifest.manifest import Manifest
 
-CASES = settings(  # the same in each run of the suite; CASES=600 looks for new ones
+CASES = settings(  # the same cases in every run of the suite; CASES=600 tries new ones
     max_examples=int(os.environ.get("CASES", "60")),
     derandomize="CASES" not in os.environ,
     deadline=None,
@@ -39,8 +39,8 @@ CASES = settings(  # the same in each run of the suite; CASES=600 looks for new 
 )
 
 
-def answer(name: str | Path, what: Callable[[], Any]) -> str | None:
-    """The one line that refuses it, which names it; None where it was taken. Anything else fails the test."""
+def refusal(name: str | Path, what: Callable[[], Any]) -> str | None:
+    """Call `what`: its one-line error, which must name the input, or None if it is accepted; other errors fail the test."""
     try:
         what()
     except (ConfigError, RowError) as error:
@@ -51,7 +51,7 @@ def answer(name: str | Path, what: Callable[[], Any]) -> str | None:
 
 
 def damage(content: bytes, at: float, with_bytes: bytes, cut: bool) -> bytes:
-    """Cut off at a place, or with other bytes there."""
+    """The content cut off at the fraction `at`, or with other bytes there."""
     place = int(at * len(content))
     return content[:place] if cut else content[:place] + with_bytes + content[place + len(with_bytes) :]
 
@@ -59,7 +59,7 @@ def damage(content: bytes, at: float, with_bytes: bytes, cut: bool) -> bytes:
 DAMAGE = st.tuples(st.floats(0, 0.9999), st.binary(min_size=1, max_size=40), st.booleans())
 
 
-def whole_manifest(kind: str) -> bytes:
+def undamaged_manifest(kind: str) -> bytes:
     table = pa.table({"id": [f"r{i}" for i in range(50)], "text": [f"Text {i}, grüße." for i in range(50)]})
     buffer = io.BytesIO()
     if kind == "parquet":
@@ -74,17 +74,17 @@ def whole_manifest(kind: str) -> bytes:
 @CASES
 @given(kind=st.sampled_from(["parquet", "csv", "jsonl"]), damaged=DAMAGE)
 def test_damaged_manifests(kind: str, damaged: tuple[float, bytes, bool], tmp_path: Path) -> None:
-    path = tmp_path / f"night.{kind}"
-    path.write_bytes(damage(whole_manifest(kind), *damaged))
-    answer("night", lambda: Manifest(str(path)).check())
+    path = tmp_path / f"damaged.{kind}"
+    path.write_bytes(damage(undamaged_manifest(kind), *damaged))
+    refusal("damaged", lambda: Manifest(str(path)).check())
 
 
 @CASES
 @given(content=st.binary(max_size=300), kind=st.sampled_from(["parquet", "csv", "jsonl", "json"]))
-def test_files_of_anything(content: bytes, kind: str, tmp_path: Path) -> None:
+def test_manifest_files_of_any_bytes(content: bytes, kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"anything.{kind}"
     path.write_bytes(content)
-    answer("anything", lambda: Manifest(str(path)).check())
+    refusal("anything", lambda: Manifest(str(path)).check())
 
 
 VALUES: dict[pa.DataType, Any] = {
@@ -123,7 +123,7 @@ def tables(draw: Any) -> pa.Table:
 @CASES
 @given(first=tables(), second=tables(), alike=st.booleans())
 def test_tables_of_any_types(first: pa.Table, second: pa.Table, alike: bool, tmp_path: Path) -> None:
-    """What is taken can be planned: it has one schema, and Python has all of its values."""
+    """What is accepted can be planned: it has one schema, and all values can become Python objects."""
     if alike:
         names = list(dict.fromkeys(n for n in first.schema.names if n in second.schema.names))
         first, second = (pa.table({n: t.column(t.schema.names.index(n)) for n in names}) for t in (first, second))
@@ -131,7 +131,7 @@ def test_tables_of_any_types(first: pa.Table, second: pa.Table, alike: bool, tmp
     for name, table in (("a", first), ("b", second)):
         pq.write_table(table, tmp_path / "tables" / f"{name}.parquet")
     manifest = Manifest(str(tmp_path / "tables"))
-    if answer("tables", manifest.check) is None:
+    if refusal("tables", manifest.check) is None:
         found = list(manifest.tables())
         assert all(table.schema == found[0].schema for table in found)
         assert sum(len(table.to_pylist()) for table in found) == manifest.check()
@@ -148,7 +148,7 @@ def test_tables_of_any_types(first: pa.Table, second: pa.Table, alike: bool, tmp
     ),
     language=st.none() | st.text(max_size=8),
 )
-def test_rows_of_anything(
+def test_rows_of_any_values(
     bark: Bark, text: str, row_id: str, voice: str | None, seed: int | None, own: dict[str, Any], language: str | None
 ) -> None:
     config = parse({"model": "m", "manifest": "m", "output": "o"}, "here")
@@ -157,9 +157,9 @@ def test_rows_of_anything(
         if segment.get("error_kind"):
             assert segment["error_message"] and "\n" not in segment["error_message"]
         else:
-            answer("text", lambda part=part: bark.encoder.encode(part))
+            refusal("text", lambda part=part: bark.encoder.encode(part))
     if voice:
-        answer("voice", lambda: load_voice(voice, bark.checkpoint.folder))
+        refusal("voice", lambda: load_voice(voice, bark.checkpoint.folder))
 
 
 @pytest.mark.parametrize(
@@ -177,10 +177,8 @@ def test_texts_of_megabytes(bark: Bark, text: str) -> None:
 KEYS = st.sampled_from(
     ["model", "manifest", "output", "seed", "limit", "sampling", "pools", "audio", "segments", "modle"]
 )
-PLAIN_KERNELS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
-NESTED = st.recursive(
-    PLAIN_KERNELS, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3)
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
+NESTED = st.recursive(SCALARS, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=8), x, max_size=3))
 POOL = st.dictionaries(
     st.sampled_from(["actors", "num_gpus", "num_cpus", "slots", "device", "threads"]), NESTED, max_size=3
 )
@@ -195,7 +193,7 @@ POOL = st.dictionaries(
 def test_configs_of_any_shape(values: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump({"model": "m", "manifest": "x.parquet", "output": "out"} | values), encoding="utf-8")
-    answer("run.yaml", lambda: load_config(path))
+    refusal("run.yaml", lambda: load_config(path))
 
 
 @CASES
@@ -205,7 +203,7 @@ def test_configs_of_any_shape(values: dict[str, Any], tmp_path: Path) -> None:
 def test_configs_of_any_text(text: str, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    answer("run.yaml", lambda: load_config(path))
+    refusal("run.yaml", lambda: load_config(path))
 
 
 def voice_bytes() -> bytes:
@@ -217,9 +215,9 @@ def voice_bytes() -> bytes:
 
 @CASES
 @given(damaged=DAMAGE)
-@example(damaged=(0.00390625, b"\x00\x00\x00\x00\x02", False))  # zipfile quotes the file at length
+@example(damaged=(0.00390625, b"\x00\x00\x00\x00\x02", False))  # zipfile quotes many bytes of the file
 def test_damaged_voices(damaged: tuple[float, bytes, bool]) -> None:
-    answer("mine.npz", lambda: read_npz(damage(voice_bytes(), *damaged), "mine.npz"))
+    refusal("mine.npz", lambda: read_npz(damage(voice_bytes(), *damaged), "mine.npz"))
 
 
 SHAPES = st.lists(st.integers(0, 9), max_size=3).map(tuple)
@@ -232,11 +230,11 @@ def test_voices_of_any_arrays(shapes: tuple[Any, Any, Any], kind: Any, value: in
     arrays = [np.full(shape, value).astype(kind) for shape in shapes]
     buffer = io.BytesIO()
     np.savez(buffer, **dict(zip(("semantic_prompt", "coarse_prompt", "fine_prompt"), arrays, strict=True)))
-    answer("mine.npz", lambda: read_npz(buffer.getvalue(), "mine.npz"))
+    refusal("mine.npz", lambda: read_npz(buffer.getvalue(), "mine.npz"))
 
 
 class Bomb:
-    """Unpickled, it would make a folder."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -245,19 +243,19 @@ class Bomb:
         return Path.mkdir, (self.folder,)
 
 
-def test_voices_that_would_harm(tmp_path: Path) -> None:
+def test_malicious_voices(tmp_path: Path) -> None:
     objects, bomb = io.BytesIO(), io.BytesIO()
     np.savez(objects, semantic_prompt=np.array([Bomb(tmp_path / "owned")], dtype=object))
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("semantic_prompt", "coarse_prompt", "fine_prompt"):
             archive.writestr(f"{name}.npy", b"\0" * 50_000_000)
-    assert answer("o.npz", lambda: read_npz(objects.getvalue(), "o.npz"))
-    assert "unpacks to more than 16 MiB" in (answer("b.npz", lambda: read_npz(bomb.getvalue(), "b.npz")) or "")
+    assert refusal("o.npz", lambda: read_npz(objects.getvalue(), "o.npz"))
+    assert "unpacks to more than 16 MiB" in (refusal("b.npz", lambda: read_npz(bomb.getvalue(), "b.npz")) or "")
     header = b"\x93NUMPY\x01\x00v\x00{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999,), }"
     with zipfile.ZipFile(huge := io.BytesIO(), "w") as archive:
         for name in ("semantic_prompt", "coarse_prompt", "fine_prompt"):
             archive.writestr(f"{name}.npy", header.ljust(127) + b"\n")
-    assert answer("h.npz", lambda: read_npz(huge.getvalue(), "h.npz"))
+    assert refusal("h.npz", lambda: read_npz(huge.getvalue(), "h.npz"))
     assert not (tmp_path / "owned").exists()
     assert isinstance(read_npz(voice_bytes(), "good"), HistoryPrompt)
 
@@ -281,22 +279,22 @@ def voice_of(array: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
         "{'descr': '<i8', 'fortran_order': False, 'shape': (-5,)}",
     ],
 )
-def test_voices_whose_header_is_a_wrong_expression(header: str) -> None:
+def test_voices_with_invalid_header_expressions(header: str) -> None:
     content = b"\x93NUMPY\x02\x00" + (len(header) + 1).to_bytes(4, "little") + header.encode() + b"\n" + bytes(8)
-    assert answer("mine.npz", lambda: read_npz(voice_of(content), "mine.npz"))
+    assert refusal("mine.npz", lambda: read_npz(voice_of(content), "mine.npz"))
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
 @pytest.mark.parametrize("content", [os.urandom(500), bytes(100_000)], ids=["random", "bomb"])
-def test_voices_compressed_as_numpy_never_does(compression: int, content: bytes) -> None:
+def test_voices_with_other_compression(compression: int, content: bytes) -> None:
     packed = bytearray(voice_of(content, compression))
-    packed[60:200] = bytes(140)  # damaged: LZMAError, which is of no base that zipfile names
-    message = answer("mine.npz", lambda: read_npz(bytes(packed), "mine.npz"))
-    assert message and "compressed otherwise" in message
+    packed[60:200] = bytes(140)  # decompressing raises LZMAError, whose base zipfile does not document
+    message = refusal("mine.npz", lambda: read_npz(bytes(packed), "mine.npz"))
+    assert message and "compression is not numpy's" in message
 
 
 def with_changed(folder: Path, name: str, content: bytes, to: Path) -> Path:
-    """A checkpoint whose other files are links to the first one's."""
+    """A checkpoint with one changed file; the others are links to those in `folder`."""
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir()
     for path in folder.iterdir():
@@ -315,9 +313,9 @@ def test_damaged_checkpoints(
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("tokenizer"))
     name = names[which % len(names)]
     at, with_bytes, cut = damaged
-    at = at if cut else at / 50  # where names and shapes are: other numbers are no damage that can be seen
+    at = at if cut else at / 50  # names and shapes come first; changed weights can't be detected
     broken = with_changed(folder, name, damage((folder / name).read_bytes(), at, with_bytes, cut), tmp_path / "broken")
-    answer("broken", lambda: Checkpoint(broken).check())
+    refusal("broken", lambda: Checkpoint(broken).check())
 
 
 WRONG = (
@@ -333,23 +331,23 @@ WRONG = (
 
 
 @settings(CASES)
-@given(name=st.sampled_from(["config.json", "generation_config.json"]), whole_part=st.booleans(), data=st.data())
-def test_checkpoints_whose_config_is_wrong(
-    tiny: Path, name: str, whole_part: bool, data: st.DataObject, tmp_path: Path
+@given(name=st.sampled_from(["config.json", "generation_config.json"]), replace_part=st.booleans(), data=st.data())
+def test_checkpoints_with_invalid_configs(
+    tiny: Path, name: str, replace_part: bool, data: st.DataObject, tmp_path: Path
 ) -> None:
-    """One number of a part, or the part itself, is of any type."""
+    """One value of a part, or the part itself, is replaced by one of any type."""
     config = json.loads((tiny / name).read_text())
     part = data.draw(st.sampled_from(sorted(key for key, value in config.items() if isinstance(value, dict))))
-    if whole_part:
+    if replace_part:
         config[part] = data.draw(WRONG)
     else:
         config[part][data.draw(st.sampled_from(sorted(config[part])))] = data.draw(WRONG)
     broken = with_changed(tiny, name, json.dumps(config).encode(), tmp_path / "broken")
-    answer("broken", lambda: Checkpoint(broken).check())
+    refusal("broken", lambda: Checkpoint(broken).check())
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_checkpoints_that_would_run_code(tiny_suno: Path, tmp_path: Path, zipped: bool) -> None:
+def test_malicious_checkpoints(tiny_suno: Path, tmp_path: Path, zipped: bool) -> None:
     content, bomb = io.BytesIO(), {"model": Bomb(tmp_path / "owned"), "model_args": {}}
     torch.save(bomb, content) if zipped else content.write(pickle.dumps(bomb))
     broken = with_changed(
@@ -358,5 +356,5 @@ def test_checkpoints_that_would_run_code(tiny_suno: Path, tmp_path: Path, zipped
         content.getvalue(),
         tmp_path / "broken",
     )
-    assert answer("broken", lambda: Checkpoint(broken).check())
+    assert refusal("broken", lambda: Checkpoint(broken).check())
     assert not (tmp_path / "owned").exists()

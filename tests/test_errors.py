@@ -1,4 +1,4 @@
-"""What a message may say of a URL."""
+"""Messages show URLs without their secrets."""
 
 import pytest
 
@@ -15,6 +15,6 @@ from pipeline.errors import one_line, redact
         ("Is it a?b@c", "Is it a?b@c"),
     ],
 )  # fmt: skip
-def test_secrets_in_urls_are_left_out(text: str, shown: str) -> None:
+def test_redacts_secrets_in_urls(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert one_line(ValueError(text + "\nmore")) == shown

@@ -1,4 +1,4 @@
-"""The command line's messages: one line, the right exit code, and nothing that is secret."""
+"""The command line's messages: one line, the right exit code, and no secrets."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pipeline.flow.planning import ModelInfo, settings_to_save, tokenizer_hash
 from pipeline.storage import retries
 from pipeline.storage.store import Store
 
-NOBODY = "me:SEKRET9@127.0.0.1:9"  # no server listens there
+NO_SERVER = "me:SEKRET9@127.0.0.1:9"
 
 
 @pytest.fixture
@@ -26,15 +26,18 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         (["generate", "CONFIG", "--set", "storage_options.secret={SEKRET9"], "--set storage_options.secret: not valid"),
-        (["generate", "CONFIG", "--manifest", f"http://{NOBODY}/m.parquet"], "manifest http://127.0.0.1:9/m.parquet: "),
+        (
+            ["generate", "CONFIG", "--manifest", f"http://{NO_SERVER}/m.parquet"],
+            "manifest http://127.0.0.1:9/m.parquet: ",
+        ),
         (["generate", "CONFIG", "--manifest", "ftp://me:SEKRET9@127.0.0.1/m.parquet"], "manifest ftp://127.0.0.1/"),
-        (["generate", "CONFIG", "--output", f"http://{NOBODY}/out"], "http://127.0.0.1:9/out"),
+        (["generate", "CONFIG", "--output", f"http://{NO_SERVER}/out"], "http://127.0.0.1:9/out"),
         (["generate", "CONFIG", "--output", "ftp://me:SEKRET9@127.0.0.1/out"], "output ftp://127.0.0.1/out: can't be"),
         (["status", "ftp://me:SEKRET9@127.0.0.1/out"], "output ftp://127.0.0.1/out: can't be opened"),
-        (["status", f"http://{NOBODY}/out?sig=SEKRET9"], "http://127.0.0.1:9/out"),
+        (["status", f"http://{NO_SERVER}/out?sig=SEKRET9"], "http://127.0.0.1:9/out"),
         (["status", "memory://me:SEKRET9@x/out"], "no run in this folder"),
         (["status", "github://foo"], "output github://foo: can't be opened"),
         (["status", "zip://foo"], "output zip://foo: can't be opened"),
@@ -44,9 +47,9 @@ def config(tmp_path: Path) -> Path:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_one_line_without_secrets(
+def test_error_is_one_line_without_secrets(
     arguments: list[str],
-    says: str,
+    expected: str,
     config: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -61,32 +64,30 @@ def test_one_line_without_secrets(
         main()
     out, err = capsys.readouterr()
     last = err.strip().splitlines()[-1]
-    assert ended.value.code == 2 and last.startswith("error: ") and says in last
+    assert ended.value.code == 2 and last.startswith("error: ") and expected in last
     assert "SEKRET" not in out + err and "Traceback" not in err
 
 
-def test_a_cluster_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_an_invalid_cluster_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run.ray, "is_initialized", lambda: False)
     with pytest.raises(ConfigError, match="Ray at nonsense: can't connect: "):
         run.connect("nonsense")
 
 
-def test_what_is_kept_of_urls_is_not_secret() -> None:
+def test_saved_settings_have_no_secrets() -> None:
     urls = {
         "manifest": "simplecache::https://me:SEKRET9@h/m.parquet",
         "output": "https://h/c?sv=1&sig=SEKRET9",
         "tokenizer": "https://h/t?X-Amz-Signature=SEKRET9",
     }
     config = parse({"model": "suno/bark-small"} | urls, "here")
-    kept = settings_to_save(config)
-    assert "SEKRET" not in str(kept)
-    assert (kept["model"], kept["manifest"]) == ("suno/bark-small", "simplecache::https://h/m.parquet")
-    assert parse(kept, "again").model == "suno/bark-small"  # where a retry begins
+    saved = settings_to_save(config)
+    assert "SEKRET" not in str(saved)
+    assert (saved["model"], saved["manifest"]) == ("suno/bark-small", "simplecache::https://h/m.parquet")
+    assert parse(saved, "again").model == "suno/bark-small"  # a retry parses them again
 
 
-def test_failures_of_storage_are_shown_without_secrets(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_storage_errors_show_no_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(retries, "GIVE_UP_AFTER_S", 0.5)
     monkeypatch.setattr(retries, "LOG_AT_ATTEMPT", 1)
 
@@ -96,12 +97,12 @@ def test_failures_of_storage_are_shown_without_secrets(
     with pytest.raises(StorageError) as caught:
         retries.with_retries("https://me:SEKRET9@h/x?sig=SEKRET9", refused)
     assert str(caught.value).startswith("https://h/x?...: ConnectionError: get https://h/x?... failed")
-    said = capsys.readouterr().err
-    assert "trying again for" in said and "SEKRET" not in said + repr(Store("https://me:SEKRET9@h/x"))
+    err = capsys.readouterr().err
+    assert "trying again for" in err and "SEKRET" not in err + repr(Store("https://me:SEKRET9@h/x"))
 
 
-def test_another_tokenizer_is_another_run(tiny: Path, tmp_path: Path) -> None:
-    """By its files' content: the same ones in another folder are the same."""
+def test_tokenizer_is_part_of_the_identity(tiny: Path, tmp_path: Path) -> None:
+    """Its files' contents decide: the same files in another folder are the same tokenizer."""
     config = parse({"model": str(tiny), "manifest": "m", "output": "o"}, "here")
     own = ModelInfo.check(config).identity(config)
     for name, change in (("same", ""), ("other", " ")):

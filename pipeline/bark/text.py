@@ -1,6 +1,6 @@
-"""Text to ids, and long texts to segments that one Bark pass can speak.
+"""Converts text to token ids, and splits long texts into segments that fit one Bark pass.
 
-Source of the normalising and the tokenizer's use: suno-ai/bark `generation.py`.
+Source of the normalization and of the tokenizer's use: suno-ai/bark `generation.py`.
 """
 
 import json
@@ -25,14 +25,14 @@ CLAUSE_END = re.compile(r"(?<=[,;:，、；：—–])\s*")
 
 @dataclass(frozen=True)
 class SegmentLimits:
-    """What one Bark pass speaks well: about 13 s. A text within both limits is one segment."""
+    """Limits of one Bark pass, about 13 s of speech. A text within both limits is one segment."""
 
-    max_tokens: int | None = None  # ids of the tokenizer, at most 256; None: what the checkpoint states, else 64
+    max_tokens: int | None = None  # token ids, at most 256; None: the checkpoint's own limit, else 64
     max_chars: int = 190  # an East Asian wide character counts as three
 
 
 def normalize(text: str) -> str:
-    """White space of any kind to single spaces, ends trimmed."""
+    """The text with any run of white space as one space, and none at its ends."""
     return " ".join(text.split())
 
 
@@ -41,12 +41,12 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: spec.Vocabulary):
         self.tokenizer = tokenizer
-        self._ids = lru_cache(2048)(self._tokenize)  # a text is split, and then encoded: twice the same
+        self._ids = lru_cache(2048)(self._tokenize)  # a text is split first and encoded later
         self.max_segment_tokens = vocabulary.max_segment_tokens
 
     @classmethod
     def load(cls, folder: Path, vocabulary: spec.Vocabulary, tokenizer: str | None = None) -> "TextEncoder":
-        """From the checkpoint's folder, or from `tokenizer` (a folder or hub id), which Suno's layout needs.
+        """Load from the checkpoint's folder, or from `tokenizer` (a folder or hub id), which Suno's format needs.
 
         Raises:
             CheckpointError: no tokenizer files, or a tokenizer with more ids than the model has.
@@ -58,7 +58,7 @@ class TextEncoder:
         room = vocabulary.text_pad_token - vocabulary.text_encoding_offset
         if loaded.get_vocab_size() > room:
             raise CheckpointError(
-                f"{folder}: the tokenizer has {loaded.get_vocab_size()} ids, the model knows {room}: it is another's"
+                f"{folder}: the tokenizer has {loaded.get_vocab_size()} ids, the model knows {room}: use this model's"
             )
         return cls(loaded, vocabulary)
 
@@ -66,7 +66,7 @@ class TextEncoder:
         """(T,) int64 ids without offset, 1 <= T <= 256.
 
         Raises:
-            RowError: `empty_text` or `text_too_long`; a text is never cut.
+            RowError: `empty_text` or `text_too_long`; a text is never truncated.
         """
         ids = self._ids(normalize(text))
         if not ids:
@@ -81,10 +81,10 @@ class TextEncoder:
     def split(self, text: str, limits: SegmentLimits | None = None, language: str | None = None) -> list[str]:
         """Segments within the limits, in order: at sentence ends, else clause ends, else between words.
 
-        Nothing is dropped: joined, the segments are the normalised text but for the spaces between them.
+        Nothing is dropped: the segments together are the normalized text, except for the spaces between them.
 
         Raises:
-            RowError: `empty_text`, or `cannot_split` where one word alone is over the limits.
+            RowError: `empty_text`, or `cannot_split` if one word exceeds the limits.
         """
         text = normalize(text)
         if not text:
@@ -99,7 +99,7 @@ class TextEncoder:
         return self._pack([piece for piece in pieces if piece], limits)
 
     def _pieces(self, sentence: str, limits: SegmentLimits) -> list[str]:
-        """One sentence, broken only as far as the limits demand."""
+        """One sentence, split only as far as the limits require."""
         if self._fits(sentence, limits):
             return [sentence]
         parts: list[str] = []
@@ -118,7 +118,7 @@ class TextEncoder:
         return self._pack(parts, limits)
 
     def _pack(self, parts: list[str], limits: SegmentLimits) -> list[str]:
-        """Neighbours joined as long as they fit."""
+        """Join neighboring parts as long as they fit the limits."""
         packed: list[str] = []
         for part in parts:
             joined = f"{packed[-1]}{joint(packed[-1], part)}{part}" if packed else part
@@ -129,9 +129,10 @@ class TextEncoder:
         return packed
 
     def _fits(self, text: str, limits: SegmentLimits) -> bool:
+        """True if the text is within both limits."""
         if spoken_chars(text) > limits.max_chars:
             return False  # before tokenizing: a text may have megabytes
-        assert limits.max_tokens is not None, "split has settled it"
+        assert limits.max_tokens is not None, "set by split"
         return len(self._ids(text)) <= limits.max_tokens
 
     def _tokenize(self, text: str) -> list[int]:
@@ -139,33 +140,33 @@ class TextEncoder:
 
 
 def joint(left: str, right: str) -> str:
-    """What stood between two pieces: nothing after East Asian punctuation, else a space."""
+    """The separator between two pieces: nothing next to East Asian wide characters, else a space."""
     wide = unicodedata.east_asian_width(left[-1]) in "WF" or unicodedata.east_asian_width(right[0]) in "WF"
     return "" if wide else " "
 
 
 def spoken_chars(text: str) -> int:
-    """Length in characters, where a wide (East Asian) one counts as three: about 15 a second in any script."""
+    """Length in characters, with an East Asian wide one counted as three: about 15 per second in any script."""
     wide = 0 if text.isascii() else sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + 2 * wide
 
 
 def tokenizer_folder(folder: Path, tokenizer: str | None) -> Path:
-    """Where the tokenizer's files are: as asked for, else the checkpoint's own, else Suno's."""
+    """The folder of the tokenizer's files: `tokenizer` if set, else the checkpoint's own, else Suno's tokenizer."""
     if tokenizer is None and not any((folder / name).exists() for name in TOKENIZER_FILES[:2]):
         tokenizer = DEFAULT_TOKENIZER
     return folder if tokenizer is None else hub.resolve(tokenizer, files=TOKENIZER_FILES)
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """`tokenizer.json`, else a BERT WordPiece on `vocab.txt`."""
+    """Read `tokenizer.json`, or build a BERT WordPiece tokenizer from `vocab.txt`; raises CheckpointError."""
     try:
         if (folder / "tokenizer.json").exists():
             return Tokenizer.from_file(str(folder / "tokenizer.json"))
         if (folder / "vocab.txt").exists():
-            stated = folder / "tokenizer_config.json"
-            lowercase = stated.exists() and bool(json.loads(stated.read_text()).get("do_lower_case", False))
+            config = folder / "tokenizer_config.json"
+            lowercase = config.exists() and bool(json.loads(config.read_text()).get("do_lower_case", False))
             return BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase, strip_accents=lowercase)
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
         raise CheckpointError(f"{folder}: its tokenizer files can't be read: {error}") from error
-    raise CheckpointError(f"{folder}: neither tokenizer.json nor vocab.txt")
+    raise CheckpointError(f"{folder}: has neither tokenizer.json nor vocab.txt")

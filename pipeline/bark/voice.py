@@ -1,4 +1,4 @@
-"""Voices: history prompts, where they come from, and what each stage takes of them.
+"""Voices: history prompts, where they are read from, and the part of them that each stage uses.
 
 Source: suno-ai/bark `generation.py` (`_load_history_prompt` and the three trims) and its 271 presets.
 """
@@ -21,10 +21,10 @@ from pipeline import spec
 from pipeline.bark.fetch import MAX_VOICE_BYTES, display_name, fetch_voice, local_path
 from pipeline.errors import RowError, one_line
 
-MAX_SEMANTIC = spec.Vocabulary().semantic_vocab_size  # a checkpoint may know fewer: its own voices fit it
-MAX_VOICE_S = 600  # of speech; the stages read the last seven seconds
-MAX_HELD, MAX_HELD_BYTES = 1000, 128 * 2**20  # voices in memory: presets take about 60 kB each, others up to 4 MB
-REMEMBER_FAILURE_S = 300
+MAX_SEMANTIC = spec.Vocabulary().semantic_vocab_size  # a checkpoint may have fewer; `fits` checks that
+MAX_VOICE_S = 600  # of speech; the stages use the last seven seconds
+MAX_CACHED, MAX_CACHED_BYTES = 1000, 128 * 2**20  # presets take about 60 kB each, others up to 4 MB
+CACHE_FAILURE_S = 300
 ARRAYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")
 
 
@@ -47,15 +47,15 @@ class HistoryPrompt:
             ("fine", 8, spec.CODEBOOK_SIZE, spec.COARSE_RATE_HZ),
         ):
             array = getattr(self, name)
-            wanted = f"({rows}, m)" if rows else "(n,)"
+            shape = f"({rows}, m)" if rows else "(n,)"
             if array.ndim != (2 if rows else 1) or (rows and array.shape[0] != rows) or array.shape[-1] == 0:
-                raise RowError("bad_voice", f"{name}_prompt has shape {array.shape}, must be {wanted} and not empty")
-            if array.shape[-1] > (most := int(MAX_VOICE_S * rate)):  # small files can hold much more
-                has = f"{name}_prompt has {array.shape[-1]} places"
-                raise RowError("bad_voice", f"{has}, at most {most} are allowed ({MAX_VOICE_S // 60} minutes)")
+                raise RowError("bad_voice", f"{name}_prompt has shape {array.shape}, must be {shape} and not empty")
+            if array.shape[-1] > (most := int(MAX_VOICE_S * rate)):  # a small file can expand to much more
+                found = f"{name}_prompt has {array.shape[-1]} positions"
+                raise RowError("bad_voice", f"{found}, at most {most} are allowed ({MAX_VOICE_S // 60} minutes)")
             if array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) >= high:
-                raise RowError("bad_voice", f"{name}_prompt must hold whole numbers from 0 to {high - 1}")
-            object.__setattr__(self, name, array.astype(np.int64))  # one preset is uint16, which torch can't index by
+                raise RowError("bad_voice", f"{name}_prompt must contain whole numbers from 0 to {high - 1}")
+            object.__setattr__(self, name, array.astype(np.int64))  # one preset is uint16, by which torch can't index
         expected = self.semantic.size * spec.COARSE_PER_SEMANTIC / 2
         if abs(self.coarse.shape[1] - expected) > max(1.5, 0.05 * expected):
             raise RowError(
@@ -65,9 +65,10 @@ class HistoryPrompt:
             )
 
     def fits(self, vocabulary: spec.Vocabulary) -> None:
-        """
+        """Check that a model has the voice's semantic tokens.
+
         Raises:
-            RowError: made for a model with more semantic tokens than this one has.
+            RowError: the voice was made for a model with more semantic tokens.
         """
         if int(self.semantic.max()) >= vocabulary.semantic_vocab_size:
             raise RowError(
@@ -82,11 +83,11 @@ class HistoryPrompt:
         return self.semantic[-spec.SEMANTIC_HISTORY_LEN :]
 
     def coarse_history(self, most_semantic: int = spec.MAX_COARSE_SEMANTIC_HISTORY) -> tuple[np.ndarray, np.ndarray]:
-        """Semantic (Hs,) and flat coarse codes (Hc,), aligned, for the coarse stage: codebooks take turns.
+        """Aligned semantic tokens (Hs,) and flat coarse codes (Hc,) for the coarse stage; codebooks alternate.
 
         Codes are 0..1023 in the first codebook and 1024..2047 in the second; the last frame is dropped ("sounds
-        better", says the source). Where so little is left that Hs is 0, both are empty: the original would then
-        take the whole history, unaligned, because of a slice `[-0:]`.
+        better", according to the source). If Hs is 0, both are empty: the original would then use the whole history,
+        unaligned, because of a slice `[-0:]`.
         """
         flat = (self.coarse + np.array([[0], [spec.CODEBOOK_SIZE]])).ravel("F")
         num_semantic = min(
@@ -110,7 +111,7 @@ class HistoryPrompt:
             np.savez(file, semantic_prompt=self.semantic, coarse_prompt=self.coarse, fine_prompt=self.fine)
 
 
-# What zipfile, and numpy for a header that is a Python expression, say of damaged ones
+# What zipfile, and numpy for a header that is a Python expression, raise for damaged files
 UNREADABLE: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, ValueError, TypeError, OSError, EOFError)
 UNREADABLE += (LookupError, RuntimeError, MemoryError, OverflowError, SyntaxError)
 
@@ -123,12 +124,12 @@ def read_npz(content: bytes, where: str) -> HistoryPrompt:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_VOICE_BYTES:
                 raise RowError("bad_voice", f"voice {where}: unpacks to more than {MAX_VOICE_BYTES >> 20} MiB")
-            # Of bz2 and lzma, which numpy never writes, Python's zipfile unpacks more than it is asked for
+            # numpy never writes bz2 or lzma, of which Python's zipfile unpacks more than it is asked for
             if {member.compress_type for member in archive.infolist()} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise RowError("bad_voice", f"voice {where}: compressed otherwise than numpy does; write it by savez")
-            held = set(archive.namelist())
-            if missing := [name for name in ARRAYS if f"{name}.npy" not in held]:
-                raise RowError("bad_voice", f"voice {where}: lacks {', '.join(missing)}")
+                raise RowError("bad_voice", f"voice {where}: its compression is not numpy's; write it with savez")
+            names = set(archive.namelist())
+            if missing := [name for name in ARRAYS if f"{name}.npy" not in names]:
+                raise RowError("bad_voice", f"voice {where}: has no {', '.join(missing)}")
             return HistoryPrompt(*(read_npy(archive.read(f"{name}.npy")) for name in ARRAYS))
     except RowError as error:
         raise RowError("bad_voice", f"voice {where}: {error}".replace(f"voice {where}: voice", "voice")) from error
@@ -137,61 +138,63 @@ def read_npz(content: bytes, where: str) -> HistoryPrompt:
 
 
 def read_npy(content: bytes) -> np.ndarray:
-    """One array. `np.load` would make room for any size that the header claims."""
+    """One array from `.npy` bytes; raises ValueError for objects. `np.load` would allocate whatever the header says."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, kind = read_header(file)
-    return np.frombuffer(file.read(), kind).reshape(shape, order="F" if fortran else "C")  # objects: a ValueError
+    return np.frombuffer(file.read(), kind).reshape(shape, order="F" if fortran else "C")
 
 
-_held: OrderedDict[tuple[str, Path | None, int], tuple[HistoryPrompt | RowError, float]] = OrderedDict()
-_holding = threading.Lock()
+_cache: OrderedDict[tuple[str, Path | None, int], tuple[HistoryPrompt | RowError, float]] = OrderedDict()
+_cache_lock = threading.Lock()
 
 
 def load_voice(name: str, folder: Path | None = None) -> HistoryPrompt:
-    """A voice by name or by the path or URL of an `.npz`.
+    """A voice by its name, or by the path or URL of an `.npz`.
 
-    Names are looked up in the checkpoint's own `voices/` (folder), then among the presets that ship here:
-    `v2/en_speaker_6`, `announcer`, ... (Suno's 271, MIT). Voices are held in memory; failures too, for five minutes:
-    many rows may ask for the same one.
+    Names are looked up in `voices/` of the checkpoint's `folder`, then among Barkery's presets: `v2/en_speaker_6`,
+    `announcer`, ... (Suno's 271, MIT). Voices are cached in memory, and failures for five minutes, since many rows may
+    use the same voice.
 
     Raises:
         RowError: `unknown_voice` or `bad_voice`, naming it.
     """
     key = (name, folder, changed_ns(name))
-    with _holding:
-        found, until = _held.pop(key, (None, 0.0))
+    with _cache_lock:
+        found, until = _cache.pop(key, (None, 0.0))
         if found is not None:
-            _held[key] = (found, until)  # at the end: used last
+            _cache[key] = (found, until)  # at the end, as the most recently used
     if found is None or until < time.monotonic():
         try:
             found, until = read_voice(name, folder), math.inf
-        except RowError as error:  # held anew: its traceback would hold the file's bytes
-            found, until = RowError(error.kind, str(error)), time.monotonic() + REMEMBER_FAILURE_S
-        with _holding:
-            _held[key] = (found, until)
-            while len(_held) > MAX_HELD or sum(num_bytes(held) for held, _ in _held.values()) > MAX_HELD_BYTES:
-                _held.popitem(last=False)
+        except RowError as error:  # a copy, since the traceback would keep the file's bytes in memory
+            found, until = RowError(error.kind, str(error)), time.monotonic() + CACHE_FAILURE_S
+        with _cache_lock:
+            _cache[key] = (found, until)
+            while len(_cache) > MAX_CACHED or sum(num_bytes(each) for each, _ in _cache.values()) > MAX_CACHED_BYTES:
+                _cache.popitem(last=False)
     if isinstance(found, RowError):
         raise RowError(found.kind, str(found))
     return found
 
 
-def num_bytes(held: HistoryPrompt | RowError) -> int:
-    return 0 if isinstance(held, RowError) else held.semantic.nbytes + held.coarse.nbytes + held.fine.nbytes
+def num_bytes(cached: HistoryPrompt | RowError) -> int:
+    """Bytes of a cached voice's arrays; 0 for a cached failure."""
+    return 0 if isinstance(cached, RowError) else cached.semantic.nbytes + cached.coarse.nbytes + cached.fine.nbytes
 
 
 def changed_ns(name: str) -> int:
-    """When a local file was written: overwritten, it is another voice. 0 for anything else."""
+    """When a local file was written, since an overwritten file is another voice; 0 for anything else."""
     try:
         path = local_path(name) if name.endswith(".npz") else None
         return path.stat().st_mtime_ns if path else 0
-    except (OSError, ValueError, RuntimeError):  # reading it will say why
+    except (OSError, ValueError, RuntimeError):  # reading the voice will report the error
         return 0
 
 
 def read_voice(name: str, folder: Path | None) -> HistoryPrompt:
+    """Read a voice without the cache; raises RowError."""
     if name.endswith(".npz"):
         return read_npz(fetch_voice(name), display_name(name))
     own = own_voices(folder) if folder else {}
@@ -209,11 +212,11 @@ def read_voice(name: str, folder: Path | None) -> HistoryPrompt:
 
 
 def own_voices(folder: Path) -> dict[str, Path]:
-    """Voices that lie beside a checkpoint, by name."""
+    """The `.npz` files in a checkpoint's `voices/`, by name."""
     return {path.stem: path for path in sorted((folder / "voices").glob("*.npz"))}
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that ship here, sorted."""
+    """Names of Barkery's own presets, sorted."""
     with as_file(files("pipeline.bark") / "presets.zip") as path, zipfile.ZipFile(path) as archive:
         return sorted(name.removesuffix(".npz") for name in archive.namelist() if name.endswith(".npz"))

@@ -30,8 +30,8 @@ SHARDS_PER_FILE = 100  # they are in memory while they are written; reading one 
 # Of run.json and all that is written beside it. A release that only adds keys keeps the number; one whose outputs older
 # releases would misread raises it. Outputs from before the key existed have the format that is now number 1.
 FORMAT_VERSION = 1
-# Identity keys that newer releases have added, as in `sampling.top_k`, with the value that stood for each of them in
-# all releases before it: an output that was begun without the key goes on as if it had this value.
+# Identity keys that newer releases have added, such as `sampling.top_k`, with the value that all releases before used
+# in its place: an output that was started without the key continues with this value.
 IDENTITY_DEFAULTS: dict[str, Any] = {}
 
 

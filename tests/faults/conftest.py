@@ -1,8 +1,8 @@
-"""A job that takes a while, what it writes when nobody disturbs it, and what must hold after every disturbance."""
+"""A job of some length, its output without faults, and the checks that must pass after every fault."""
 
 import os
 
-# read when gcsfs is imported: else it tries gRPC for a minute
+# gcsfs reads this when it is imported; without it, it tries gRPC for a minute
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 import io
@@ -26,7 +26,7 @@ from pipeline.shards.verify import verify
 from pipeline.storage.store import Store
 from tests.ray_head import PROJECT, Head, ray_head
 
-NUM_ROWS, FAILING = 64, 5  # every FAILING-th row has no text
+NUM_ROWS, FAILING = 64, 5  # every fifth row has no text
 
 
 @pytest.fixture(scope="package")
@@ -37,7 +37,7 @@ def head() -> Iterator[Head]:
 
 @dataclass(frozen=True)
 class Job:
-    """One config, to be run into any output."""
+    """One config that can be run into any output."""
 
     config: Path
 
@@ -50,7 +50,7 @@ class Job:
         return subprocess.Popen(command, env=head.env, cwd=PROJECT, **pipes)
 
     def run(self, output: str, head: Head, *words: str) -> subprocess.CompletedProcess[str]:
-        """To the end: exit code 3, since some rows fail."""
+        """Run to the end; the exit code should be 3, since some rows fail."""
         process = self.start(output, head, *words)
         out, err = process.communicate(timeout=400)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -77,38 +77,38 @@ def job(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 @pytest.fixture(scope="package")
-def undisturbed(job: Job, head: Head, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Every object of a run in which nothing went wrong."""
-    output = str(tmp_path_factory.mktemp("undisturbed") / "out")
+def reference(job: Job, head: Head, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every object of a run without faults."""
+    output = str(tmp_path_factory.mktemp("reference") / "out")
     done = job.run(output, head)
     assert done.returncode == 3, done.stderr
     return objects(Store(output))
 
 
 def objects(store: Store) -> dict[str, bytes]:
-    """All objects but the plan's, by name."""
+    """All objects except the plan's, by name."""
     found = {f"{folder}/{name}" for folder in ("data", "failures", "_commits") for name in store.names(folder)}
     return {name: store.get(name) for name in sorted(found)}
 
 
-def assert_undamaged(store: Store, undisturbed: dict[str, bytes]) -> None:
-    """in = written + failed, no id twice, and the bytes that nobody's death has changed."""
+def assert_undamaged(store: Store, reference: dict[str, bytes]) -> None:
+    """Check that in = written + failed, that no id is there twice, and that all bytes equal those of the run without faults."""
     seen = Counter(row["id"] for kind in ("data", "failures") for row in rows(store, ["id"], kind))
     assert set(seen) == {f"row {i}" for i in range(NUM_ROWS)}
     assert set(seen.values()) == {1}
     report = verify(store)
     assert not report.problems and not report.missing_shards
     made = objects(store)
-    assert made.keys() == undisturbed.keys()
-    assert {name for name in made if made[name] != undisturbed[name]} == set()
+    assert made.keys() == reference.keys()
+    assert {name for name in made if made[name] != reference[name]} == set()
 
 
 def assert_only_whole_objects(store: Store) -> None:
-    """At any moment: what is committed is there, and every part that a reader could open is complete."""
+    """Check that every committed part exists and every part that a reader could open is complete, at any moment."""
     for folder in ("data", "failures"):
         for name in store.names(folder):
             pq.read_table(io.BytesIO(store.get(f"{folder}/{name}")))
-    unfinished = "belongs to no commit"  # what a writer that is at work, or was stopped, leaves: no reader takes it
+    unfinished = "belongs to no commit"  # a writer that works or was stopped leaves such parts; readers ignore them
     assert not [problem for problem in verify(store).problems if unfinished not in problem]
 
 
@@ -120,10 +120,10 @@ T = TypeVar("T")
 
 
 def wait_for(what: Callable[[], T], process: subprocess.Popen[str] | None = None, seconds: float = 120) -> T:
-    """Until it is so, and what it is then; fails if the process that should bring it about ends before."""
+    """Wait until `what()` is true and return its value; fail if `process` ends or the time is up."""
     give_up = time.monotonic() + seconds
     while not (found := what()):
         assert process is None or process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < give_up, "it did not come"
+        assert time.monotonic() < give_up, f"still not true after {seconds} s"
         time.sleep(0.1)
     return found

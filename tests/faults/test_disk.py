@@ -1,4 +1,4 @@
-"""A disk that is full or becomes read-only: on a file system of a few hundred kilobytes, mounted for the test."""
+"""A disk that becomes full or read-only: a small file system that is mounted for the test."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Store, Remount]]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_disk_becomes_full(job: Job, head: Head, undisturbed: dict[str, bytes], disk: tuple[Store, Remount]) -> None:
+def test_disk_becomes_full(job: Job, head: Head, reference: dict[str, bytes], disk: tuple[Store, Remount]) -> None:
     store, remount = disk
     stopped = job.run(store.url, head)
     assert stopped.returncode == 1, stopped.stderr
@@ -39,12 +39,10 @@ def test_a_disk_becomes_full(job: Job, head: Head, undisturbed: dict[str, bytes]
     assert_only_whole_objects(store)
     remount("size=100m")
     assert job.run(store.url, head).returncode == 3
-    assert_undamaged(store, undisturbed)
+    assert_undamaged(store, reference)
 
 
-def test_a_disk_becomes_read_only(
-    job: Job, head: Head, undisturbed: dict[str, bytes], disk: tuple[Store, Remount]
-) -> None:
+def test_disk_becomes_read_only(job: Job, head: Head, reference: dict[str, bytes], disk: tuple[Store, Remount]) -> None:
     store, remount = disk
     remount("size=100m")
     process = job.start(store.url, head)
@@ -58,4 +56,4 @@ def test_a_disk_becomes_read_only(
     assert refused.returncode == 2 and "Read-only file system" in refused.stderr
     remount("rw")
     assert job.run(store.url, head).returncode == 3
-    assert_undamaged(store, undisturbed)
+    assert_undamaged(store, reference)

@@ -1,4 +1,4 @@
-"""Processes that die while a job runs: actors, a machine, the driver, the job; and two drivers at once."""
+"""Processes that die while a job runs (actors, a node, the driver, the job), and two drivers at once."""
 
 import resource
 import signal
@@ -31,23 +31,23 @@ def actors(node: Node, stage: str) -> list[psutil.Process]:
     return found
 
 
-# Once this many shards are committed and the actor has worked so many times as long as it takes to load: while it loads,
-# and mid-shard. The first stage is through with all shards before many are committed, so it is killed by its own clock.
+# Kill once this many shards are committed and the actor has used this many times the CPU time of loading: while it loads,
+# and in the middle of a shard. The first stage finishes before many shards are committed, so its CPU time decides.
 KILLED_AT = {stage: [(0, 0.0), (1, 0.0), (3, 0.0), (6, 0.0)] for stage in STAGES}
 KILLED_AT["semantic"] = [(0, 0.0), (0, 1.2), (0, 1.2)]
 
 
 @pytest.fixture(scope="module")
 def load_s(tiny: Path) -> float:
-    """CPU seconds in which this machine loads what an actor does: it may be twice as fast as another."""
+    """CPU seconds that this machine needs to load what an actor loads; machines differ by a factor of two."""
     code = "import sys, pipeline.flow.pools; from pipeline import Bark; Bark.load(sys.argv[1])"
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     subprocess.run([sys.executable, "-c", code, str(tiny)], check=True)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
 
-def fresh(actors: list[psutil.Process], killed: set[int], cpu_s: float) -> list[psutil.Process]:
-    """Those not yet killed that have worked for so long."""
+def ready_to_kill(actors: list[psutil.Process], killed: set[int], cpu_s: float) -> list[psutil.Process]:
+    """The actors that are not killed yet and have used `cpu_s` of CPU time."""
     return [each for each in actors if each.pid not in killed and each.cpu_times().user >= cpu_s]
 
 
@@ -57,14 +57,14 @@ def output(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_actors_killed_again_and_again(
-    stage: str, job: Job, head: Head, output: Store, undisturbed: dict[str, bytes], load_s: float
+def test_actors_are_killed_repeatedly(
+    stage: str, job: Job, head: Head, output: Store, reference: dict[str, bytes], load_s: float
 ) -> None:
-    others = {actor.pid for actor in actors(head.node, stage)}  # of the job before, on their way out
+    others = {actor.pid for actor in actors(head.node, stage)}  # of the previous job, still ending
     process, killed = job.start(output.url, head), set[int]()
     for commits, loads in KILLED_AT[stage]:
         wait_for(commits_at_least(output, commits), process)
-        found = wait_for(lambda: fresh(actors(head.node, stage), others | killed, loads * load_s), process)  # noqa: B023
+        found = wait_for(lambda: ready_to_kill(actors(head.node, stage), others | killed, loads * load_s), process)  # noqa: B023
         for actor in found:
             actor.kill()
             killed.add(actor.pid)
@@ -72,38 +72,38 @@ def test_actors_killed_again_and_again(
     _, err = process.communicate(timeout=400)
     assert process.returncode == 3, err
     assert len(killed) >= len(KILLED_AT[stage])
-    assert_undamaged(output, undisturbed)
+    assert_undamaged(output, reference)
 
 
-def test_a_machine_is_lost(job: Job, output: Store, undisturbed: dict[str, bytes]) -> None:
+def test_node_is_lost(job: Job, output: Store, reference: dict[str, bytes]) -> None:
     two_each = [word for stage in STAGES for word in ("--set", f"pools.{stage}.actors=2")]
     with ray_head(num_cpus=4, alone=False) as head, head.second_node(num_cpus=4) as second:
         wait_for(lambda: any(each.name() == "ray::DashboardAgent" for each in second.processes()))  # it has joined
         process = job.start(output.url, head, *two_each)
         wait_for(commits_at_least(output, 3), process)
-        assert any(actors(second, stage) for stage in STAGES), "nothing ran on the second machine"
+        assert any(actors(second, stage) for stage in STAGES), "nothing ran on the second node"
         second.kill()
         _, err = process.communicate(timeout=400)
     assert process.returncode == 3, err
-    assert_undamaged(output, undisturbed)
+    assert_undamaged(output, reference)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_the_driver_dies_and_the_job_is_run_again(
-    how: signal.Signals, job: Job, head: Head, output: Store, undisturbed: dict[str, bytes]
+def test_driver_dies_and_the_job_is_run_again(
+    how: signal.Signals, job: Job, head: Head, output: Store, reference: dict[str, bytes]
 ) -> None:
-    for enough in (1, 6):
+    for count in (1, 6):
         process = job.start(output.url, head)
-        wait_for(commits_at_least(output, enough), process)
+        wait_for(commits_at_least(output, count), process)
         process.send_signal(how)
         process.communicate(timeout=60)
         assert_only_whole_objects(output)
     assert job.run(output.url, head).returncode == 3
-    assert_undamaged(output, undisturbed)
+    assert_undamaged(output, reference)
 
 
-def test_a_job_is_stopped_and_submitted_again(
-    job: Job, head: Head, output: Store, undisturbed: dict[str, bytes], tmp_path: Path
+def test_job_is_stopped_and_submitted_again(
+    job: Job, head: Head, output: Store, reference: dict[str, bytes], tmp_path: Path
 ) -> None:
     words = working_dir(tmp_path / "work")
     entry = ["--", sys.executable, "-m", "jobs.generate", str(job.config), "--output", output.url]
@@ -111,18 +111,18 @@ def test_a_job_is_stopped_and_submitted_again(
     wait_for(commits_at_least(output, 3))
     stop = [str(RAY), "job", "stop", "--address", head.dashboard, "first"]
     subprocess.run(stop, env=head.env, check=True, capture_output=True, timeout=60)
-    stood = len(committed_shards(output))
+    committed_before = len(committed_shards(output))
     assert_only_whole_objects(output)
     done = submitted(head, [*words, "--submission-id", "second", *entry], timeout_s=300)
     assert f"in 64 = written 51 + failed 13 in {output.url}" in done.stdout, done.stdout + done.stderr
-    assert stood < len(committed_shards(output))
-    assert_undamaged(output, undisturbed)
+    assert committed_before < len(committed_shards(output))
+    assert_undamaged(output, reference)
 
 
-def test_two_drivers_on_one_output(job: Job, head: Head, output: Store, undisturbed: dict[str, bytes]) -> None:
+def test_two_drivers_on_one_output(job: Job, head: Head, output: Store, reference: dict[str, bytes]) -> None:
     both = [job.start(output.url, head) for _ in range(2)]
     ends = [process.communicate(timeout=400) for process in both]
     assert [process.returncode for process in both] == [3, 3], ends
-    said = [err for _, err in ends if "another run is at work on this output" in err]
-    assert said, ends
-    assert_undamaged(output, undisturbed)
+    warnings = [err for _, err in ends if "another run is at work on this output" in err]
+    assert warnings, ends
+    assert_undamaged(output, reference)

@@ -1,4 +1,4 @@
-"""A wrong manifest is one line that names file, column and row; formats and file sets are read alike."""
+"""Manifest errors are one line that names file, column and row; all formats and sets of files give the same rows."""
 
 import json
 from datetime import datetime
@@ -29,7 +29,7 @@ def parquet(path: Path, columns: dict[str, Any]) -> Path:
     return path
 
 
-def test_parquet_csv_and_jsonl_read_alike(tmp_path: Path) -> None:
+def test_reads_parquet_csv_and_jsonl_alike(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet", row_group_size=3)
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in ROWS))
     lines = [f"{r['id']},{r['text']},{r['voice'] or ''},{r['seed']}" for r in ROWS]
@@ -38,7 +38,7 @@ def test_parquet_csv_and_jsonl_read_alike(tmp_path: Path) -> None:
     assert [r | {"voice": r["voice"] or None} for r in read(tmp_path / "a.csv")] == ROWS
 
 
-def test_folders_and_globs_are_read_in_sorted_order(tmp_path: Path) -> None:
+def test_reads_folders_and_globs_in_sorted_order(tmp_path: Path) -> None:
     for name, part in (("b", ROWS[5:]), ("a", ROWS[:5])):
         pq.write_table(pa.Table.from_pylist(part), tmp_path / f"{name}.parquet")
     (tmp_path / "_SUCCESS").touch()
@@ -46,8 +46,8 @@ def test_folders_and_globs_are_read_in_sorted_order(tmp_path: Path) -> None:
     assert Manifest(str(tmp_path), limit=7).check() == 7
 
 
-def test_a_million_rows_in_tiny_row_groups(tmp_path: Path) -> None:
-    """Thirty thousand row groups. The rows are read in order, and nothing grows with them but a hash each."""
+def test_reads_a_million_rows_in_tiny_row_groups(tmp_path: Path) -> None:
+    """Thirty thousand row groups: the rows are read in order, and memory grows by one hash per row."""
     count = 1_000_000
     table = pa.table({"id": pa.array(range(count)), "text": pa.repeat("A sentence.", count)})
     pq.write_table(table, tmp_path / "m.parquet", row_group_size=33)
@@ -62,13 +62,13 @@ def test_a_million_rows_in_tiny_row_groups(tmp_path: Path) -> None:
     assert first == count
 
 
-def test_thousands_of_tiny_files(tmp_path: Path) -> None:
+def test_reads_thousands_of_tiny_files(tmp_path: Path) -> None:
     for i in range(2000):
         parquet(tmp_path / f"{i:04d}.parquet", {"id": [f"{i}"], "text": ["A sentence."]})
     assert [row["id"] for row in read(tmp_path)] == [f"{i}" for i in range(2000)]
 
 
-def test_whole_numbers_are_ids_in_every_format(tmp_path: Path) -> None:
+def test_accepts_whole_numbers_as_ids_in_every_format(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", {"id": [1, 20], "text": ["a", "b"]})
     assert [row["id"] for row in read(path)] == ["1", "20"]
     (tmp_path / "b.csv").write_text("id,text\n007,a\n")
@@ -76,7 +76,7 @@ def test_whole_numbers_are_ids_in_every_format(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "says"),
+    ("columns", "expected"),
     [
         ({"text": ["a"]}, "column id is missing; it has text"),
         ({"id": ["a"], "txt": ["a"]}, "column text is missing"),
@@ -88,19 +88,19 @@ def test_whole_numbers_are_ids_in_every_format(tmp_path: Path) -> None:
         ({"id": ["a"], "text": ["a"], "seed": ["3"]}, "column seed must be int64, is string"),
         ({"id": ["a"], "text": ["a"], "top_k": [1.5]}, "column top_k must be int64, is double"),
         ({"id": ["a"], "text": [["nested"]]}, "column text must be string"),
-        ({"id": ["a"], "text": ["a"], "duration": [1.0]}, "column duration is one that the output makes"),
+        ({"id": ["a"], "text": ["a"], "duration": [1.0]}, "column duration is reserved for the output"),
         ({"id": pa.array([], pa.string()), "text": pa.array([], pa.string())}, "has no rows"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, columns: dict[str, Any], says: str) -> None:
+def test_names_file_column_and_row_of_mistakes(tmp_path: Path, columns: dict[str, Any], expected: str) -> None:
     path = parquet(tmp_path / "m.parquet", columns)
-    with pytest.raises(ConfigError, match=says) as caught:
+    with pytest.raises(ConfigError, match=expected) as caught:
         read(path)
     assert "m.parquet" in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("column", ["id", "text", "topic"])
-def test_text_that_is_not_utf8_is_named(tmp_path: Path, column: str) -> None:
+def test_names_columns_that_are_not_utf8(tmp_path: Path, column: str) -> None:
     columns = {name: pa.array([b"a", b"b\x80"]).view(pa.binary()) for name in ("id", "text", "topic")}
     table = {
         name: array.view(pa.string()) if name == column else pa.array(["a", "b"]) for name, array in columns.items()
@@ -113,7 +113,7 @@ def test_text_that_is_not_utf8_is_named(tmp_path: Path, column: str) -> None:
         read(tmp_path / "m.jsonl")
 
 
-def test_duplicates_across_files_are_found(tmp_path: Path) -> None:
+def test_finds_duplicate_ids_across_files(tmp_path: Path) -> None:
     parquet(tmp_path / "a.parquet", {"id": ["x", "y"], "text": ["1", "2"]})
     parquet(tmp_path / "b.parquet", {"id": ["z", "x"], "text": ["3", "4"]})
     with pytest.raises(ConfigError, match=r"b\.parquet row 1: column id: 'x' was already used in .*a\.parquet row 0"):
@@ -121,7 +121,7 @@ def test_duplicates_across_files_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["m.parquet", "m.csv", "m.jsonl"])
-def test_damaged_and_missing_files_are_named(tmp_path: Path, name: str) -> None:
+def test_names_damaged_and_missing_files(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: no such file"):
         read(tmp_path / name)
     (tmp_path / name).write_bytes(b"\x00\xff\xfe{]")
@@ -129,7 +129,7 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path, name: str) -> None:
         read(tmp_path / name)
 
 
-def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
+def test_refuses_files_with_other_columns(tmp_path: Path) -> None:
     parquet(tmp_path / "a.parquet", {"id": ["x"], "text": ["1"]})
     parquet(tmp_path / "b.parquet", {"id": ["y"], "text": ["1"], "mood": ["good"]})
     with pytest.raises(ConfigError, match=r"b\.parquet: its columns differ from .*a\.parquet: mood"):
@@ -147,7 +147,7 @@ def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
     ],
     ids=lambda value: str(getattr(value, "type", "")),
 )
-def test_files_whose_types_differ_become_one_schema(
+def test_casts_files_with_different_types_to_one_schema(
     tmp_path: Path, first: pa.Array, second: pa.Array, kind: pa.DataType
 ) -> None:
     parquet(tmp_path / "a.parquet", {"id": ["a", "b"], "text": ["1", "2"], "mood": first})
@@ -159,23 +159,23 @@ def test_files_whose_types_differ_become_one_schema(
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "says"),
+    ("first", "second", "expected"),
     [
         ([1], ["s"], "column mood is string, but int64 before"),
         ([2**53 + 1], [1.5], "column mood is int64, elsewhere it needs double"),
         ([[1]], [1], "column mood is int64, but list"),
     ],
 )
-def test_types_that_no_schema_takes_are_named(tmp_path: Path, first: Any, second: Any, says: str) -> None:
+def test_names_types_without_a_common_schema(tmp_path: Path, first: Any, second: Any, expected: str) -> None:
     parquet(tmp_path / "a.parquet", {"id": ["a"], "text": ["1"], "mood": first})
     parquet(tmp_path / "b.parquet", {"id": ["b"], "text": ["1"], "mood": second})
-    with pytest.raises(ConfigError, match=rf"[ab]\.parquet: {says}"):
+    with pytest.raises(ConfigError, match=rf"[ab]\.parquet: {expected}"):
         Manifest(str(tmp_path)).check()
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_a_column_that_is_empty_for_thousands_of_rows(tmp_path: Path, kind: str) -> None:
-    """The first block says that it holds nothing; a later one, text."""
+def test_reads_a_column_that_is_empty_for_thousands_of_rows(tmp_path: Path, kind: str) -> None:
+    """The first block has only nulls, a later one text."""
     rows = [{"id": f"r{i}", "text": "A text.", "voice": None, "note": None} for i in range(100_000)]
     rows[-1] |= {"voice": "v2/en_speaker_1", "note": "the last"}
     path = tmp_path / f"rows.{kind}"
@@ -189,8 +189,8 @@ def test_a_column_that_is_empty_for_thousands_of_rows(tmp_path: Path, kind: str)
 
 @pytest.mark.parametrize("size", [1_200_000, 11_000_000])
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_lines_of_megabytes(tmp_path: Path, kind: str, size: int) -> None:
-    """After a block that holds many short ones: none is given twice."""
+def test_reads_lines_of_megabytes(tmp_path: Path, kind: str, size: int) -> None:
+    """They follow a block of many short lines, of which none is yielded twice."""
     rows = [{"id": f"r{i}", "text": "Short. " * 50} for i in range(5000)]
     rows[4000]["text"] = "x" * size
     lines = [json.dumps(row) if kind == "jsonl" else f"{row['id']},{row['text']}" for row in rows]
@@ -212,7 +212,7 @@ def test_lines_of_megabytes(tmp_path: Path, kind: str, size: int) -> None:
     ],
     ids=lambda values: str(values.type),
 )
-def test_values_that_python_has_not_are_named(tmp_path: Path, values: pa.Array) -> None:
+def test_names_values_without_a_python_equivalent(tmp_path: Path, values: pa.Array) -> None:
     path = parquet(tmp_path / "m.parquet", {"id": ["a", "b"], "text": ["1", "2"], "made": values})
-    with pytest.raises(ConfigError, match=r"m\.parquet row 1: column made: Python has no such value"):
+    with pytest.raises(ConfigError, match=r"m\.parquet row 1: column made: Python can't represent this value"):
         Manifest(str(path)).check()

@@ -1,4 +1,4 @@
-"""A manifest behind a server: signed URLs, servers that fail for a while, and those that fail for good."""
+"""Manifests over HTTP: signed URLs, servers that fail for a while, and servers that always fail."""
 
 import io
 import threading
@@ -15,8 +15,8 @@ from pipeline.manifest.manifest import Manifest
 from pipeline.storage import retries
 
 
-class Shop(ThreadingHTTPServer):
-    """Serves one Parquet file, and before it some failures."""
+class ManifestServer(ThreadingHTTPServer):
+    """Serves one Parquet file after a number of failures of kind `how`: a status code, or `cut` in the body."""
 
     daemon_threads = True
     content = b""
@@ -25,7 +25,7 @@ class Shop(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Shop
+    server: ManifestServer
 
     def do_HEAD(self) -> None:
         self.answer(with_body=False)
@@ -59,46 +59,46 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ManifestServer]:
     monkeypatch.setattr(retries, "GIVE_UP_AFTER_S", 2.0)
-    server = Shop(("127.0.0.1", 0), Handler)
+    http = ManifestServer(("127.0.0.1", 0), Handler)
     buffer = io.BytesIO()
     pq.write_table(pa.table({"id": [f"r{i}" for i in range(100)], "text": ["A sentence."] * 100}), buffer)
-    server.content = buffer.getvalue()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+    http.content = buffer.getvalue()
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield http
+    http.shutdown()
 
 
-def url(shop: Shop, query: str = "") -> str:
-    return f"http://me:SECRET@127.0.0.1:{shop.server_port}/m.parquet{query}"
+def url(server: ManifestServer, query: str = "") -> str:
+    return f"http://me:SECRET@127.0.0.1:{server.server_port}/m.parquet{query}"
 
 
 @pytest.mark.parametrize("query", ["", "?X-Amz-Signature=SECRET/_x*[&a=b"])
-def test_signed_urls_are_read(shop: Shop, query: str) -> None:
-    assert Manifest(url(shop, query)).check() == 100
+def test_reads_signed_urls(server: ManifestServer, query: str) -> None:
+    assert Manifest(url(server, query)).check() == 100
 
 
 @pytest.mark.parametrize("how", ["503", "cut"])
-def test_failures_that_pass_are_waited_for(shop: Shop, how: str) -> None:
-    shop.how, shop.failures = how, 3
-    assert Manifest(url(shop)).check() == 100
+def test_retries_temporary_failures(server: ManifestServer, how: str) -> None:
+    server.how, server.failures = how, 3
+    assert Manifest(url(server)).check() == 100
 
 
 @pytest.mark.parametrize("how", ["503", "cut", "403", "404"])
-def test_failures_that_last_are_one_line_without_secrets(
-    shop: Shop, how: str, capsys: pytest.CaptureFixture[str]
+def test_permanent_failures_are_one_line_without_secrets(
+    server: ManifestServer, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shop.how, shop.failures = how, 10_000
+    server.how, server.failures = how, 10_000
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1.*m\.parquet") as caught:
-        Manifest(url(shop, "?sig=SECRET")).check()
-    said = str(caught.value)
-    assert "\n" not in said and "SECRET" not in said + repr(Manifest(url(shop))) + capsys.readouterr().err
+        Manifest(url(server, "?sig=SECRET")).check()
+    message = str(caught.value)
+    assert "\n" not in message and "SECRET" not in message + repr(Manifest(url(server))) + capsys.readouterr().err
     assert isinstance(caught.value, StorageError) == (how != "404")
-    assert ("tried" in said) == (how in ("503", "cut"))  # the others are no matter of patience
+    assert ("tried" in message) == (how in ("503", "cut"))  # the others are permanent
 
 
-def test_missing_credentials_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("s3fs")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -46,7 +46,7 @@ def test_resume_is_accepted(config: RunConfig) -> None:
 
 
 def test_every_new_identity_key_has_a_default(config: RunConfig) -> None:
-    """Add a new key to `IDENTITY_DEFAULTS`, with the value that stood for it in release 0.1.0."""
+    """Add a new key to `IDENTITY_DEFAULTS`, with the value that release 0.1.0 used in its place."""
     old = plans.flatten(plans.open_plans(Store(config.output))[0].identity)
     new = plans.flatten(ModelInfo.check(config).identity(config))
     assert new.keys() == old.keys() | plans.IDENTITY_DEFAULTS.keys()

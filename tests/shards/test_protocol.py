@@ -1,7 +1,7 @@
-"""The commit protocol against a model of what readers may see: plan, write, crash, resume, retry, in any order.
+"""Checks the commit protocol against a model of what readers may see: plan, write, crash, resume, retry, in any order.
 
-A crash ends a writer before or after any single object that it puts. Two writers of the same shard may alternate.
-Readers look after every step.
+A crash ends a writer before or after any object that it writes. Two writers of the same shard may alternate. Readers read
+after every step.
 """
 
 import shutil
@@ -28,50 +28,50 @@ IDENTITY = {"model": "m", "model_revision": "r"}
 
 
 class Crash(BaseException):
-    """The process is gone: nothing after it runs, and nothing may catch it."""
+    """The process ended: no code may catch this or run after it."""
 
 
-class Mortal(Store):
-    """A store whose process ends at its n-th write, before it or right after it."""
+class CrashingStore(Store):
+    """A store whose process crashes before or right after its n-th write."""
 
-    def dies_at(self, write: int | None, after: bool) -> "Mortal":
-        object.__setattr__(self, "plan_of_death", [write, after])
+    def crash_at(self, write: int | None, after: bool) -> "CrashingStore":
+        object.__setattr__(self, "crash_point", [write, after])
         return self
 
-    def _die(self, after: bool) -> None:
-        left, when = self.plan_of_death
+    def _crash(self, after: bool) -> None:
+        left, when = self.crash_point
         if left is not None and when == after:
             if left == 0:
                 raise Crash
-            self.plan_of_death[0] -= 1
+            self.crash_point[0] -= 1
 
     def put(self, name: str, content: bytes) -> None:
-        self._die(after=False)
+        self._crash(after=False)
         super().put(name, content)
-        self._die(after=True)
+        self._crash(after=True)
 
     def create(self, name: str, content: bytes) -> bool:
-        self._die(after=False)
+        self._crash(after=False)
         made = super().create(name, content)
-        self._die(after=True)
+        self._crash(after=True)
         return made
 
 
-DEATHS = st.tuples(st.none() | st.integers(0, 3), st.booleans())  # at which write, and on which side of it
+CRASHES = st.tuples(st.none() | st.integers(0, 3), st.booleans())  # at which write, and whether after it
 
 
 class Protocol(RuleBasedStateMachine):
-    """`fails` says which rows fail in which generation: what a shard's outcomes are follows from its plan, as in a run."""
+    """`fails` decides which rows fail in which generation, so that a shard's outcomes depend on its plan alone, as in a run."""
 
     @initialize(num_rows=st.integers(1, 9), per_shard=st.integers(1, 4), fails=st.integers(0, 2**9 - 1))
     def begin(self, num_rows: int, per_shard: int, fails: int) -> None:
         self.folder = tempfile.mkdtemp()
         self.ids = [f"row {i}" for i in range(num_rows)]
         self.per_shard, self.fails = per_shard, fails
-        self.seen: dict[str, bytes] = {}  # every committed row that a reader ever saw
+        self.seen: dict[str, bytes] = {}  # every committed row that a reader has seen
 
-    def store(self, death: tuple[int | None, bool] = (None, True)) -> Mortal:
-        return Mortal(str(Path(self.folder, "out"))).dies_at(*death)
+    def store(self, crash: tuple[int | None, bool] = (None, True)) -> CrashingStore:
+        return CrashingStore(str(Path(self.folder, "out"))).crash_at(*crash)
 
     @property
     def plans(self) -> list[Plan]:
@@ -88,55 +88,55 @@ class Protocol(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: not self.plans)
-    @rule(death=DEATHS)
-    def plan(self, death: tuple[int | None, bool]) -> None:
+    @rule(crash=CRASHES)
+    def plan(self, crash: tuple[int | None, bool]) -> None:
         table = pa.table({"id": self.ids, "text": ["words"] * len(self.ids)})
         try:
-            write_plan(self.store(death), Plan(IDENTITY, len(self.ids), self.per_shard), iter([table]), {})
+            write_plan(self.store(crash), Plan(IDENTITY, len(self.ids), self.per_shard), iter([table]), {})
         except Crash:
             pass
 
     @precondition(lambda self: self.plans)
-    @rule(death=DEATHS, pick=st.integers(0, 8))
-    def work_on_a_shard(self, death: tuple[int | None, bool], pick: int) -> None:
-        """Committed or not: a retry by Ray, or a second driver, may write what is there already."""
+    @rule(crash=CRASHES, pick=st.integers(0, 8))
+    def work_on_a_shard(self, crash: tuple[int | None, bool], pick: int) -> None:
+        """Write a shard, committed or not: a retry by Ray or a second driver may write a shard that exists."""
         plan = self.plans[-1]
         shard = plan.shards[pick % plan.num_shards]
         table = read_shard(self.store(), plan, shard)
         outcomes = [self.outcome(row_id, plan.generation) for row_id in table["id"].to_pylist()]
         try:
-            write_shard(self.store(death), shard, table, outcomes, "flac", MODEL, plan.generation)
+            write_shard(self.store(crash), shard, table, outcomes, "flac", MODEL, plan.generation)
         except Crash:
             pass
 
     @precondition(lambda self: self.plans)
     @rule()
     def resume(self) -> None:
-        """All that is missing, undisturbed."""
+        """Write all missing shards without a crash."""
         plan = self.plans[-1]
         for shard in sorted(set(plan.shards) - committed_shards(self.store())):
             self.work_on_a_shard((None, True), shard - plan.first_shard)
         now = count_rows(self.plans, commits(self.store()))
         assert now.to_go == 0 and now.written + now.failed == len(self.ids)
-        assert not verify(self.store()).problems  # nothing that a crash left lies about
+        assert not verify(self.store()).problems  # a crash has left no files
 
     @precondition(lambda self: self.plans and count_rows(self.plans, commits(self.store())).to_go == 0)
-    @rule(death=DEATHS)
-    def retry(self, death: tuple[int | None, bool]) -> None:
-        last, held = self.plans[-1], commits(self.store())
-        now = count_rows(self.plans, held)
+    @rule(crash=CRASHES)
+    def retry(self, crash: tuple[int | None, bool]) -> None:
+        last, committed = self.plans[-1], commits(self.store())
+        now = count_rows(self.plans, committed)
         if not now.failed:
             return
         plan = Plan(IDENTITY, now.failed, last.rows_per_shard, last.generation + 1, last.shards.stop)
         try:
             write_plan(
-                self.store(death), plan, failed_rows(self.store(), last, {c.shard for c in held if c.failed}), {}
+                self.store(crash), plan, failed_rows(self.store(), last, {c.shard for c in committed if c.failed}), {}
             )
         except Crash:
             pass
 
     @invariant()
-    def readers_see_whole_rows_once_and_for_ever(self) -> None:
+    def readers_see_every_committed_row_once_and_unchanged(self) -> None:
         if not hasattr(self, "folder"):
             return
         found = {}

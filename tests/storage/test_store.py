@@ -1,4 +1,4 @@
-"""A whole object or none, the first commit wins, and a plan gives back the rows it was cut from."""
+"""Objects are complete or absent, only the first `create` succeeds, and a plan returns its rows."""
 
 import io
 import threading
@@ -23,7 +23,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(str(tmp_path / "out") if request.param == "local" else f"memory://{tmp_path}/out")
 
 
-def test_objects_come_back_whole_and_listed(store: Store) -> None:
+def test_reads_and_lists_what_was_written(store: Store) -> None:
     assert store.names("data") == []
     store.put("data/b", b"old")
     store.put("data/b", b"new")
@@ -34,7 +34,7 @@ def test_objects_come_back_whole_and_listed(store: Store) -> None:
         store.get("data/c")
 
 
-def test_only_the_first_create_wins(tmp_path: Path) -> None:
+def test_only_the_first_create_succeeds(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     wins: list[int] = []
     threads = [
@@ -48,14 +48,14 @@ def test_only_the_first_create_wins(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "x").iterdir()] == ["one"]  # no temporary file is left
 
 
-def test_an_output_that_can_not_be_written_is_a_config_error(tmp_path: Path) -> None:
+def test_unwritable_output_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for url in (str(tmp_path / "file/below"), "nosuchscheme://x/y"):
         with pytest.raises(ConfigError, match=r"output .*: can't be"):
             Store(url).check_writable()
 
 
-def test_a_plan_gives_back_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_returns_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "SHARDS_PER_FILE", 3)
     store = Store(str(tmp_path))
     table = pa.table({"id": [str(i) for i in range(47)], "text": [f"t{i}" for i in range(47)]})
@@ -66,7 +66,7 @@ def test_a_plan_gives_back_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     read = pa.concat_tables([plans.read_shard(store, plan, k) for k in range(12)])
     assert read.equals(table)
     assert [len(plans.read_shard(store, plan, k)) for k in (0, 11)] == [4, 3]
-    plans.refuse_changes(store, plan, plan, iter([table]))  # cut otherwise, the same rows: no change
+    plans.refuse_changes(store, plan, plan, iter([table]))  # the same rows in other tables are no change
     content = store.get(f"_plan/{plan.files[1]}")
     for damaged in (b"PAR1", content[:90] + b"?" + content[91:]):
         store.put(f"_plan/{plan.files[1]}", damaged)
@@ -74,7 +74,7 @@ def test_a_plan_gives_back_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             plans.refuse_changes(store, plan, plan, iter([table]))
 
 
-def test_values_that_parquet_keeps_otherwise_are_no_change(tmp_path: Path) -> None:
+def test_values_that_parquet_converts_are_no_change(tmp_path: Path) -> None:
     table = pa.table(
         {
             "id": ["a", "b", "c"],
@@ -93,8 +93,8 @@ def test_values_that_parquet_keeps_otherwise_are_no_change(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("rows_per_shard", [2, 4])
-def test_two_that_plan_at_once_do_not_mix(tmp_path: Path, rows_per_shard: int) -> None:
-    """The first one's run.json is there when the second, with other rows, comes to write its own."""
+def test_concurrent_plans_do_not_mix(tmp_path: Path, rows_per_shard: int) -> None:
+    """When the second driver, with other rows, writes its run.json, the first one's is there."""
     tables = {who: pa.table({"id": [f"{who}{i}" for i in range(4)], "text": ["words"] * 4}) for who in "AB"}
 
     class Second(Store):
@@ -104,12 +104,12 @@ def test_two_that_plan_at_once_do_not_mix(tmp_path: Path, rows_per_shard: int) -
 
     with pytest.raises(ConfigError, match="another run was started there at the same time"):
         plans.write_plan(Second(str(tmp_path)), plans.Plan({}, 4, rows_per_shard), iter([tables["B"]]), {})
-    held = plans.open_plan(Store(str(tmp_path)))
-    assert held and pa.concat_tables(plans.planned_shards(Store(str(tmp_path)), held)).equals(tables["A"])
+    plan = plans.open_plan(Store(str(tmp_path)))
+    assert plan and pa.concat_tables(plans.planned_shards(Store(str(tmp_path)), plan)).equals(tables["A"])
 
 
 @pytest.mark.parametrize("audio_format", ["flac", "wav", "mp3"])
-def test_the_same_samples_give_the_same_bytes(audio_format: str, tmp_path: Path) -> None:
+def test_same_samples_give_the_same_bytes(audio_format: str, tmp_path: Path) -> None:
     samples = (0.5 * np.sin(np.arange(24_000) * 0.05)).astype(np.float32)
     content = encode(to_int16(samples), audio_format)
     assert content == encode(to_int16(samples), audio_format)
@@ -120,12 +120,12 @@ def test_the_same_samples_give_the_same_bytes(audio_format: str, tmp_path: Path)
         assert np.array_equal(read, to_int16(samples))
 
 
-def test_loud_samples_are_limited_not_wrapped() -> None:
+def test_limits_loud_samples() -> None:
     loud = np.array([-2.0, -1.0, 0.0, 1.0, 3.0], np.float32)
     assert to_int16(loud).tolist() == [-32767, -32767, 0, 32767, 32767]
 
 
-def test_long_clips_are_cut_into_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splits_long_clips_into_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "MAX_GROUP_BYTES", 250)
     monkeypatch.setattr(writer, "MAX_GROUP_ROWS", 3)
     sizes = (100, 100, 100, 400, 10, 10, 10, 10)
