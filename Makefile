@@ -1,14 +1,18 @@
 PYTHON ?= python3
 INSTALL = -m pip install --quiet --disable-pip-version-check --progress-bar off
+PYTEST = .venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 PIP = .venv/bin/python $(INSTALL)
 
-.PHONY: demo test faults check audit lock voice clean
+.PHONY: demo test test-fast faults check audit lock voice clean
 
 demo: .venv/installed ## speak the example sentences on this machine
 	@.venv/bin/python -m jobs.demo
 
-test: .venv/installed-dev ## the whole test suite
-	.venv/bin/python -m pytest
+test: .venv/installed-dev ## the whole test suite, in two processes
+	$(PYTEST)
+
+test-fast: .venv/installed-dev ## the tests that need neither Ray nor a speech recogniser
+	$(PYTEST) -m "not (ray or hearing or faults)"
 
 faults: .venv/installed-dev .venv-servers/installed ## break real things: processes, machines, storage, disks (half an hour)
 	$(PIP) s3fs==2026.9.0 gcsfs==2026.10.1 adlfs==2026.8.0

@@ -1,4 +1,4 @@
-"""Small real things, made once per run: a two-layer Bark in both layouts, with Bark's real vocabularies."""
+"""Small real checkpoints, made once per run: a two-layer Bark in both formats, with Bark's real vocabularies."""
 
 import os
 
@@ -20,15 +20,30 @@ torch.set_num_threads(1)  # two tiny layers: a second thread only waits
 TINY = RandomCheckpoint(eos_gain=2.6)  # ends after some 30 to 200 tokens
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start Ray, and say which tests stay together when several processes share the work (-n 2).
+
+    Those with the fixture `cluster` share one Ray. They take longest and so come first. Other files stay whole, since
+    their tests share fixtures.
+    """
+    for item in items:
+        shares_ray = "cluster" in item.fixturenames  # type: ignore[attr-defined]
+        if shares_ray:
+            item.add_marker("ray")
+        item.add_marker(pytest.mark.xdist_group("cluster" if shares_ray else item.path.name))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random two-layer checkpoint in Hugging Face layout."""
+    """A random two-layer checkpoint in Hugging Face's format."""
     return write_random_checkpoint(tmp_path_factory.mktemp("tiny") / "model", TINY)
 
 
 @pytest.fixture(scope="session")
 def tiny_suno(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same weights in Suno's layout, with the tokenizer beside them."""
+    """The same weights in Suno's format, with the tokenizer beside them."""
     folder = tmp_path_factory.mktemp("tiny-suno")
     save_suno(Checkpoint(tiny), folder)
     character_tokenizer().save(str(folder / "tokenizer.json"))

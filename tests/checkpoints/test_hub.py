@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,30 +25,30 @@ from pipeline.errors import CheckpointError
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints import hub
 from pipeline.checkpoints.hub import resolve
-hub.PINNED |= {"noise/tiny": hub.Pin(*json.loads(sys.argv[3]))} if sys.argv[3:] else {}
 hub.HUB_TIMEOUT_S = 2
-try:
-    folder = resolve(sys.argv[1], sys.argv[2] or None)
-    print(folder, Checkpoint(folder).semantic().config.n_layer)
-except CheckpointError as error:
-    print("refused:", error)
+for name, revision, pin in json.loads(sys.argv[1]):
+    hub.PINNED |= {"noise/tiny": hub.Pin(*pin)} if pin else {}
+    try:
+        folder = resolve(name, revision)
+        print(folder, Checkpoint(folder).semantic().config.n_layer)
+    except CheckpointError as error:
+        print("refused:", error)
 """
+TINY = ("noise/tiny", None, None)
+Model = tuple[str, str | None, list[Any] | None]  # name, revision, and what noise/tiny is pinned to
 
 
-def run(name: str, revision: str, env: dict[str, str], *pin: str) -> tuple[str, str]:
-    """stdout and stderr, in a process of its own: the hub's client reads its environment once.
-
-    `pin` is what noise/tiny is pinned to.
-    """
+def run(env: dict[str, str], *models: Model) -> tuple[list[str], str]:
+    """The answer for each model, and stderr. In a new process: the hub's client reads its environment once."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    command = [sys.executable, "-c", RESOLVE, name, revision, *pin]
+    command = [sys.executable, "-c", RESOLVE, json.dumps(models)]
     done = subprocess.run(command, env=clean | env, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip(), done.stderr
+    return done.stdout.strip().splitlines(), done.stderr
 
 
-def resolve(name: str, revision: str, env: dict[str, str], *pin: str) -> str:
-    return run(name, revision, env, *pin)[0]
+def resolve(env: dict[str, str], *models: Model) -> list[str]:
+    return run(env, *models)[0]
 
 
 @pytest.fixture(params=["closed port", "never answers", "status 503"])
@@ -121,46 +122,44 @@ def hub(tiny: Path) -> Iterator[tuple[str, list[str]]]:
 def test_downloads_once_and_then_works_offline(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     endpoint, requests = hub
     env = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
-    fetched, log = run("noise/tiny", "", env)
+    (fetched, refused), log = run(env, TINY, ("noise/other", None, None))
     assert log.startswith(f"model 'noise/tiny' (revision main): downloading from {endpoint}\n")
     assert fetched.endswith(f"snapshots/{COMMIT} 2"), (fetched, requests)
     assert not any("run_me.py" in r for r in requests)  # weights and settings only, never code
-    requests.clear()
-    for revision in ("", COMMIT):
-        assert resolve("noise/tiny", revision, env | {"HF_HUB_OFFLINE": "1"}) == fetched
-    assert not requests
-    assert resolve("noise/tiny", COMMIT, env) == fetched
-    assert not requests  # a commit can't change: no need to ask
-    refused = resolve("noise/other", "", env)
     assert refused.startswith("refused: model 'noise/other' (revision main): neither a folder nor on the hub")
+    requests.clear()
+    known = ("noise/tiny", COMMIT, None)
+    assert resolve(env | {"HF_HUB_OFFLINE": "1"}, TINY, known) == [fetched, fetched]
+    assert resolve(env, known) == [fetched]
+    assert not requests  # offline; and a commit can't change: no need to ask
 
 
 def test_refuses_pinned_weights_with_another_hash(hub: tuple[str, list[str]], tiny: Path, tmp_path: Path) -> None:
     env = {"HF_ENDPOINT": hub[0], "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
     sha256 = hashlib.sha256((tiny / "model.safetensors").read_bytes()).hexdigest()
-    pin = json.dumps([COMMIT, {"model.safetensors": sha256}])
-    fetched = resolve("noise/tiny", "", env, pin)
+    pins = [[COMMIT, {"model.safetensors": expected}] for expected in (sha256, "0" * 64)]
+    fetched, other = resolve(env, *(("noise/tiny", None, pin) for pin in pins))
     assert fetched.endswith(f"snapshots/{COMMIT} 2")
     assert hub[1] and not any("/main" in request for request in hub[1])
-    other = resolve("noise/tiny", "", env, json.dumps([COMMIT, {"model.safetensors": "0" * 64}]))
     assert other.startswith("refused: ") and f"its SHA-256 is {sha256[:16]}..., must be 0000" in other
     weights = Path(fetched.split()[0]) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")  # damaged in the cache
-    assert "damaged, or not what was published" in resolve("noise/tiny", "", env, pin)
+    (damaged,) = resolve(env, ("noise/tiny", None, pins[0]))
+    assert "damaged, or not what was published" in damaged
 
 
 def test_offline_and_not_cached_says_what_to_do(tmp_path: Path) -> None:
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    refused = resolve("noise/tiny", COMMIT, env)
+    refused, no_folder = resolve(env, ("noise/tiny", COMMIT, None), ("./nowhere", None, None))
     assert "not in the cache and the hub can't be reached (HF_HUB_OFFLINE is set); give a local folder" in refused
-    assert resolve("./nowhere", "", env) == "refused: model './nowhere': no such folder"
+    assert no_folder == "refused: model './nowhere': no such folder"
 
 
 def test_unreachable_hub_is_two_lines(unreachable: str, tmp_path: Path) -> None:
     """One says what is tried, one why it failed; nothing from the hub's client."""
-    refused, log = run("noise/tiny", "", {"HF_ENDPOINT": unreachable, "HF_HOME": str(tmp_path)})
+    (refused,), log = run({"HF_ENDPOINT": unreachable, "HF_HOME": str(tmp_path)}, TINY)
     assert log == f"model 'noise/tiny' (revision main): downloading from {unreachable}\n"
-    assert "not in the cache and the hub can't be reached (" in refused and len(refused.splitlines()) == 1
+    assert "not in the cache and the hub can't be reached (" in refused
 
 
 def test_gives_up_on_an_unreachable_hub_in_time(
@@ -178,8 +177,8 @@ def test_gives_up_on_an_unreachable_hub_in_time(
 
 def test_unreachable_hub_and_a_cached_branch_uses_the_cache(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     env = {"HF_ENDPOINT": hub[0], "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
-    fetched = resolve("noise/tiny", "", env)
-    cached, log = run("noise/tiny", "", env | {"HF_ENDPOINT": "http://127.0.0.1:9"})
+    fetched = resolve(env, TINY)
+    cached, log = run(env | {"HF_ENDPOINT": "http://127.0.0.1:9"}, TINY)
     assert cached == fetched
     assert log.startswith("warning: model 'noise/tiny' (revision main): the hub can't be reached (")
     assert log.endswith(f"using the cached commit {COMMIT}\n") and len(log.splitlines()) == 1

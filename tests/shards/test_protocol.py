@@ -4,6 +4,7 @@ A crash ends a writer before or after any object that it writes. Two writers of 
 after every step.
 """
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -57,6 +58,7 @@ class CrashingStore(Store):
         return made
 
 
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # fast: crashes are simulated, so nothing need reach a disk
 CRASHES = st.tuples(st.none() | st.integers(0, 3), st.booleans())  # at which write, and whether after it
 
 
@@ -65,7 +67,7 @@ class Protocol(RuleBasedStateMachine):
 
     @initialize(num_rows=st.integers(1, 9), per_shard=st.integers(1, 4), fails=st.integers(0, 2**9 - 1))
     def begin(self, num_rows: int, per_shard: int, fails: int) -> None:
-        self.folder = tempfile.mkdtemp()
+        self.folder = tempfile.mkdtemp(dir=MEMORY)
         self.ids = [f"row {i}" for i in range(num_rows)]
         self.per_shard, self.fails = per_shard, fails
         self.seen: dict[str, bytes] = {}  # every committed row that a reader has seen
