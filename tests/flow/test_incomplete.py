@@ -1,17 +1,17 @@
-"""A run that can't be finished says why in one line and what to do."""
+"""A run that cannot finish ends with one line: the reason and what to do."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.config import RunConfig
 from pipeline.errors import IncompleteError
 from pipeline.flow.driver import run
+from tests.flow.conftest import MakeConfig
+from tests.flow.in_process import replace_ray
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_output_that_breaks_on_the_way_ends_with_its_reason(make_config: Callable[..., RunConfig]) -> None:
+def test_run_whose_output_breaks_ends_with_the_reason(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(limit=2)
     Path(config.output).mkdir()
     data = Path(config.output, "data")
@@ -19,11 +19,12 @@ def test_an_output_that_breaks_on_the_way_ends_with_its_reason(make_config: Call
     with pytest.raises(IncompleteError, match=r"1 of 1 shards are missing .*StorageError: .*data.*NotADirectoryError"):
         run(config)
     data.unlink()
-    assert run(config).written == 2  # mended, the same command goes on
+    replace_ray(monkeypatch)
+    assert run(config).written == 2  # the same command resumes the run
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_actor_that_can_never_start_ends_the_run_at_once(make_config: Callable[..., RunConfig]) -> None:
+def test_actor_that_cannot_start_ends_the_run_at_once(make_config: MakeConfig) -> None:
     config = make_config(limit=2)
     pool = config.pools.semantic.model_copy(update={"slots": 4_000_000})  # 2 TB of keys and values
     config = config.model_copy(update={"pools": config.pools.model_copy(update={"semantic": pool})})

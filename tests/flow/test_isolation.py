@@ -1,9 +1,8 @@
-"""A row that kills its process, or makes it raise, fails alone and with its reason; the rest of its shard is spoken."""
+"""A row that kills its process, or makes it raise, fails alone and with its reason; the rest of its shard is made."""
 
 import asyncio
 import ctypes
 import os
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import ray
 
-from pipeline.config import RunConfig
 from pipeline.errors import IncompleteError
 from pipeline.flow import pools
 from pipeline.flow.actors import POOLS
@@ -21,23 +19,23 @@ from pipeline.flow.progress import Board
 from pipeline.shards.plan import Plan
 from pipeline.shards.reader import rows
 from pipeline.storage.store import Store
-from tests.flow.conftest import FAILED, ROWS
+from tests.flow.conftest import FAILED, ROWS, FinishedRun, MakeConfig
+from tests.flow.in_process import NODE, local_board
 from tests.flow.test_driver import parts
 
-MakeConfig = Callable[..., RunConfig]
-POISON = "greedy"  # its seed is in all stages; no other row has temperature 0
+POISONED = {"greedy": ("semantic", "segfault"), "plain": ("fine", "raises"), "../escape": ("decode", "killed")}
 
 
-def poisoned(stage: str, how: str) -> type:
-    """The stage's actor, whose process ends (or whose model raises) when it meets the poisoned row."""
+def poisoned(stage: str, how: str, seed: int) -> type:
+    """The stage's actor, whose process ends (or whose model raises) when it gets the row with this seed."""
 
     class Poisoned(POOLS[stage]):  # type: ignore[misc]
         def make_stage(self) -> Any:
             real = super().make_stage()
             submit = real.submit
 
-            def bitten(utterance: Any, x: Any, done: Any) -> None:
-                if utterance.sampling.semantic_temperature == 0:
+            def submit_or_die(utterance: Any, x: Any, done: Any) -> None:
+                if utterance.seed == seed:
                     if how == "segfault":
                         ctypes.string_at(0)
                     if how == "killed":
@@ -45,7 +43,7 @@ def poisoned(stage: str, how: str) -> type:
                     raise ValueError("a bug that only this row meets")
                 submit(utterance, x, done)
 
-            real.submit = bitten
+            real.submit = submit_or_die
             return real
 
     Poisoned.__name__ = f"Poisoned{stage.capitalize()}"
@@ -53,68 +51,79 @@ def poisoned(stage: str, how: str) -> type:
 
 
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize(("stage", "how"), [("semantic", "segfault"), ("fine", "raises"), ("decode", "killed")])
-def test_only_the_poisoned_row_fails(
-    make_config: MakeConfig,
-    monkeypatch: pytest.MonkeyPatch,
-    stage: str,
-    how: str,
-    tmp_path_factory: pytest.TempPathFactory,
+def test_only_poisoned_rows_fail(
+    make_config: MakeConfig, finished: FinishedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = make_config(output=str(tmp_path_factory.getbasetemp() / "undisturbed"))
-    run(undisturbed)  # the first time; later it has nothing to do
-    monkeypatch.setitem(pools.POOLS, stage, poisoned(stage, how))
+    """One row for each of three ways to end a process, each in another stage, in the first and the last shard."""
+    undisturbed = {row["id"]: row for row in rows(Store(str(finished.output)))}
+    for row_id, (stage, how) in POISONED.items():
+        monkeypatch.setitem(pools.POOLS, stage, poisoned(stage, how, undisturbed[row_id]["seed"]))
     config = make_config()
     summary = run(config)
-    assert (summary.num_rows, summary.failed) == (len(ROWS), len(FAILED) + 1)
+    assert (summary.num_rows, summary.failed) == (len(ROWS), len(FAILED) + len(POISONED))
     failed = {row["id"]: row for row in rows(Store(config.output), kind="failures")}
-    assert failed[POISON]["error_type"] == "crash" and failed[POISON]["stage"] == stage
-    assert f"the process of the {stage} stage ended 2 times with only this row in it" in failed[POISON]["error_message"]
-    spoken = {row["id"]: row for row in rows(Store(config.output))}
-    for row in rows(Store(undisturbed.output)):
-        assert row["id"] == POISON or row == spoken[row["id"]]  # to the last bit, though served alone
-    whole, bitten = parts(undisturbed.output), parts(config.output)
-    assert {name for name in whole if whole[name] != bitten.get(name)} == {
-        "data/part-00002.parquet",
-        "failures/part-00002.parquet",
-        "_commits/part-00002.json",
+    assert failed.keys() == FAILED.keys() | POISONED.keys()
+    for row_id, (stage, _) in POISONED.items():
+        assert (failed[row_id]["error_type"], failed[row_id]["stage"]) == ("crash", stage)
+        message = f"the process of the {stage} stage ended 2 times with only this row in it"
+        assert message in failed[row_id]["error_message"]
+    made = {row["id"]: row for row in rows(Store(config.output))}
+    assert made == {  # to the last bit, though made alone
+        row_id: row for row_id, row in undisturbed.items() if row_id not in POISONED
+    }
+    before, after = parts(finished.output), parts(config.output)
+    assert {name for name in before | after if before.get(name) != after.get(name)} == {
+        f"{folder}/part-0000{shard}.{'json' if folder == '_commits' else 'parquet'}"
+        for folder in ("data", "failures", "_commits")
+        for shard in (0, 2)
     }
 
 
-def test_the_gate_lets_many_in_or_one_alone() -> None:
+async def let_others_run() -> None:
+    """Every task that can go on does, until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_lock_admits_many_or_one_alone() -> None:
     async def scene() -> list[str]:
-        gate, seen = SharedExclusiveLock(), []
+        lock, seen, may_leave = SharedExclusiveLock(), [], asyncio.Event()
 
         async def enter(name: str, alone: bool) -> None:
-            async with gate.enter(alone):
-                assert not alone or gate.inside == 1
+            async with lock.enter(alone):
+                assert not alone or lock.inside == 1
                 seen.append(name)
-                await asyncio.sleep(0.02)
-                assert not alone or gate.inside == 1
+                await may_leave.wait()
+                await let_others_run()
+                assert not alone or lock.inside == 1
 
         first = [asyncio.create_task(enter(f"many {i}", False)) for i in range(3)]
-        await asyncio.sleep(0.005)
+        await let_others_run()
+        assert lock.inside == 3
         rest = [asyncio.create_task(enter(*who)) for who in (("alone 1", True), ("late", False), ("alone 2", True))]
-        await asyncio.wait_for(asyncio.gather(*first, *rest), 5)
+        await let_others_run()
+        assert lock.inside == 3
+        may_leave.set()
+        await asyncio.wait_for(asyncio.gather(*first, *rest), 60)
         return seen
 
     assert asyncio.run(scene()) == ["many 0", "many 1", "many 2", "alone 1", "alone 2", "late"]
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("finds_it", [True, False])
 def test_rounds_that_find_a_culprit_are_not_idle(
     finds_it: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Three rows of one shard that raise: ten rounds without a commit, four for the first and three for each other."""
-    board, ended, here = Board.remote(), [], ray.get_runtime_context().get_node_id()
+    board, ended = local_board(), []
 
     def run_round(shards: list[int], setup: Any, tally: Any) -> Exception | None:
         ended.append(shards)
         row, round_of_row = divmod(len(ended) - 2, 3)
         if finds_it and round_of_row == 2:
             for _ in range(FAIL_AFTER):
-                board.begin.remote(("semantic", 0, row), here)
+                board.begin.remote(("semantic", 0, row), NODE)
         if len(ended) == 11:
             store.create("_commits/part-00000.json", b"{}")
             return None
@@ -131,18 +140,18 @@ def test_rounds_that_find_a_culprit_are_not_idle(
         assert len(ended) == 5
 
 
-def test_what_did_not_end_is_counted() -> None:
-    unended, work = AttemptTracker(), ("fine", 3, -1)
-    assert [unended.begin(work, "a node") for _ in range(2)] == [0, 1]
-    unended.begin(("fine", 3, 0), "a node")
-    assert [unended.begin(work, "a node", at_most=2) for _ in range(2)] == [2, 2]  # asked, but not begun
-    unended.end(work)
-    assert (unended.begin(work, "a node", at_most=2), unended.begin(("fine", 3, 0), "a node")) == (0, 1)
+def test_attempts_without_an_end_are_counted() -> None:
+    tracker, key = AttemptTracker(), ("fine", 3, -1)
+    assert [tracker.begin(key, "a node") for _ in range(2)] == [0, 1]
+    tracker.begin(("fine", 3, 0), "a node")
+    assert [tracker.begin(key, "a node", at_most=2) for _ in range(2)] == [2, 2]  # counted, but not begun again
+    tracker.end(key)
+    assert (tracker.begin(key, "a node", at_most=2), tracker.begin(("fine", 3, 0), "a node")) == (0, 1)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_died_with_its_machine_is_not_held_against_a_row() -> None:
-    board, work, here = Board.remote(), ("fine", 3, 0), ray.get_runtime_context().get_node_id()
-    for node in ("a machine that has gone", here, "another one"):
-        ray.get(board.begin.remote(work, node))
-    assert ray.get(board.begin.remote(work, here, at_most=1)) == 1
+def test_attempts_on_a_lost_node_do_not_count() -> None:
+    board, key, here = Board.remote(), ("fine", 3, 0), ray.get_runtime_context().get_node_id()
+    for node in ("a node that is gone", here, "another one"):
+        ray.get(board.begin.remote(key, node))
+    assert ray.get(board.begin.remote(key, here, at_most=1)) == 1

@@ -1,22 +1,23 @@
-"""`ray start --head`, then `ray job submit -- python -m jobs.generate`: the way a cluster is used."""
+"""`ray start --head`, then `ray job submit -- python -m jobs.generate`: how a cluster is used."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
-from pipeline.config import RunConfig
+from tests.flow.conftest import MakeConfig
 from tests.ray_head import ray_head, submitted, working_dir
 
 
 def tails(folder: Path) -> str:
-    """The last lines of the logs that tell why a head takes no jobs."""
+    """The last lines of the logs that show why a head accepts no jobs."""
     names = ("start.log", "session_latest/logs/dashboard_agent.log", "session_latest/logs/dashboard.err")
     return "\n".join(f"--- {name}\n{(folder / name).read_text()[-1500:]}" for name in names if (folder / name).exists())
 
 
-def test_ray_job_submit_runs_the_main_job(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+@pytest.mark.ray
+def test_ray_job_submit_runs_the_main_job(make_config: MakeConfig, tmp_path: Path) -> None:
     work = tmp_path / "work"
     upload = working_dir(work)
     config = make_config(limit=3).model_dump(mode="json", exclude={"storage_options"})

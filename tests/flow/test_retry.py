@@ -1,29 +1,28 @@
-"""`barkery retry`: only what failed, as a generation of its own; what it was stays on record."""
+"""`barkery retry`: only rows that failed, as a generation of its own; the earlier failures stay on record."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli.main import main
-from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, IncompleteError
 from pipeline.flow.driver import retry, run
+from pipeline.flow.planning import settings_to_save
 from pipeline.shards.reader import rows
 from pipeline.shards.verify import status, verify
 from pipeline.storage.store import Store
-from tests.flow.conftest import FAILED, ROWS
+from tests.flow.conftest import FAILED, ROWS, FinishedRun, MakeConfig
 from tests.flow.test_driver import parts
 
-pytestmark = pytest.mark.usefixtures("cluster")
-MakeConfig = Callable[..., RunConfig]
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
-def test_failed_rows_become_a_generation_of_their_own(make_config: MakeConfig) -> None:
+def test_failed_rows_become_a_generation(make_config: MakeConfig, finished: FinishedRun) -> None:
     config = make_config()
-    first, store = run(config), Store(config.output)
+    finished.copy_to(config.output)
+    first, store = finished.summary, Store(config.output)
     before = parts(config.output)
-    second = retry(store, None, ["sampling.allow_early_stop=false"])  # `mute` had drawn the end at once
+    second = retry(store, None, ["sampling.allow_early_stop=false"])  # EOS was the first token of `mute`
     after = parts(config.output)
     assert {name: after[name] for name in before} == before  # nothing of the first run is touched
     assert (second.num_rows, second.to_go) == (len(ROWS), 0)
@@ -38,22 +37,22 @@ def test_failed_rows_become_a_generation_of_their_own(make_config: MakeConfig) -
     assert not report.problems and str(report.counts) == str(second) == str(run(config))
     assert f"retries  1, the last one of {len(FAILED)} rows" in list(status(store).lines)
 
-    # a retry that stopped is gone on with, and not changed on the way
+    # an interrupted retry can be resumed, but not changed
     last = max(Path(config.output, "_commits").iterdir())
     last.unlink()
     with pytest.raises(ConfigError, match="the last retry is not complete"):
         retry(store, 5, [])
     with pytest.raises(IncompleteError, match="to go 2: run `barkery retry` again"):
         run(config)
-    again = retry(store, None, ["sampling.allow_early_stop=false"])  # the words that it began with
+    again = retry(store, None, ["sampling.allow_early_stop=false"])  # the same settings
     assert str(again) == str(second) and parts(config.output) == after
-    # and the next one takes what still fails
+    # the next retry takes the rows that still fail
     third = retry(store, 77, [])
     assert str(third) == str(second) and verify(store).problems == []
     assert sum(r["generation"] == 2 for r in rows(store, kind="failures")) == len(FAILED) - 1
 
 
-def test_what_a_retry_can_not_do_is_said(make_config: MakeConfig) -> None:
+def test_changes_that_a_retry_cannot_make_are_refused(make_config: MakeConfig) -> None:
     config = make_config(limit=5)
     store = Store(config.output)
     with pytest.raises(ConfigError, match="no run in this folder"):
@@ -81,9 +80,7 @@ def test_nothing_to_retry(
     assert ended.value.code == 0 and not list(Path(config.output, "_plan").glob("retry*"))
 
 
-def test_passwords_in_urls_are_not_kept(make_config: MakeConfig) -> None:
-    from pipeline.flow.planning import settings_to_save
-
+def test_passwords_in_urls_are_not_saved(make_config: MakeConfig) -> None:
     config = make_config(manifest="https://me:SECRET@example.org/m.parquet", storage_options={"secret": "SECRET"})
     assert (
         "SECRET" not in str(settings_to_save(config))

@@ -1,7 +1,6 @@
-"""The whole product by ear: what a row says is heard in its own clip, after batching, a resume and splitting."""
+"""The whole product by ear: a row's text is heard in its own clip, after batching, a resume and splitting."""
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from pipeline.config import RunConfig
 from pipeline.flow.driver import run
 from pipeline.shards.reader import rows
 from pipeline.storage.store import Store
+from tests.flow.conftest import MakeConfig
+from tests.flow.in_process import replace_ray
 from tests.test_puppy import HELD_OUT, MOST_WRONG
 from training.recognise import errors, hear, words
 
@@ -22,7 +22,7 @@ TEXTS = [*HELD_OUT[2:56:6], " ".join(HELD_OUT[4:10])]  # nine single sentences, 
 
 
 @pytest.mark.usefixtures("cluster")
-def test_every_row_says_its_own_text(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_every_row_says_its_own_text(make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     voices = [VOICES[i % 4] for i in range(len(TEXTS))]
     table = pa.table({"id": [f"row {i}" for i in range(len(TEXTS))], "text": TEXTS, "voice": voices})
     pq.write_table(table, tmp_path / "texts.parquet")
@@ -31,6 +31,7 @@ def test_every_row_says_its_own_text(make_config: Callable[..., RunConfig], tmp_
     assert run(config).written == len(TEXTS)
     Path(config.output, "_commits/part-00001.json").unlink()
     Path(config.output, "data/part-00001.parquet").write_bytes(b"half of")  # as a crash may leave it
+    replace_ray(monkeypatch)
     assert run(config).written == len(TEXTS)
     made = list(rows(Store(config.output)))
     assert [row["id"] for row in made] == [f"row {i}" for i in range(len(TEXTS))]

@@ -1,4 +1,4 @@
-"""A stage that makes tokens is not stalled, however long a shard stays in it; one in which nothing moves is."""
+"""A stage that makes tokens is not stalled, however long a shard stays in it; one without any progress is."""
 
 import time
 from collections.abc import Callable
@@ -7,56 +7,57 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import RunConfig
-from pipeline.flow import pools
+from pipeline.flow import pools, stall
 from pipeline.flow.actors import POOLS
 from pipeline.flow.driver import run
-from pipeline.flow.progress import Board
-from pipeline.flow.stall import stall_guard
-from tests.flow.conftest import FAILED
+from tests.flow.conftest import FAILED, MakeConfig
+from tests.flow.in_process import local_board
 
-STALL_S = 20.0  # loading takes less, and nothing moves then
+STALL_S = 20.0  # loading takes less; no token is made then
 
 
 class Slow(POOLS["coarse"]):  # type: ignore[misc]
-    """Twice as long over its shard as what counts as a stall, a token after the other."""
+    """Takes twice the stall timeout for its shard, token by token."""
 
     def make_stage(self) -> Any:
-        real, at_once = super().make_stage(), time.monotonic()
+        real, start = super().make_stage(), time.monotonic()
         step = real.step
 
-        def slowly() -> bool:
-            time.sleep(0.3 if time.monotonic() < at_once + 2 * STALL_S else 0)
+        def slow_step() -> bool:
+            time.sleep(0.3 if time.monotonic() < start + 2 * STALL_S else 0)
             return bool(step())
 
-        real.step = slowly
+        real.step = slow_step
         return real
 
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("cluster")
 def test_tokens_are_progress(
-    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(pools.POOLS, "coarse", Slow)
     assert run(make_config(stall_timeout_s=STALL_S, rows_per_shard=64)).failed == len(FAILED)
     assert "round ended early" not in capfd.readouterr().err
 
 
-@pytest.mark.usefixtures("cluster")
-def test_where_nothing_moves_the_guard_raises() -> None:
-    board = Board.remote()
+@pytest.mark.usefixtures("in_process")
+def test_guard_raises_only_when_nothing_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds of tokens, two of shards, then nothing; the clock goes on by a tenth of a second for each step."""
+    board, clock = local_board(), SimpleNamespace(now=0.0)
+    monkeypatch.setattr(stall, "time", SimpleNamespace(monotonic=lambda: clock.now))
     operator = SimpleNamespace(metrics=SimpleNamespace(num_outputs_taken=0))
     executor = SimpleNamespace(_topology=[operator])
-    guard = stall_guard(board, 1.0)()
+    guard = stall.stall_guard(board, 1.0)()
 
     def step_for(seconds: float, change: Callable[[int], object]) -> None:
         for i in range(round(seconds / 0.1)):
             change(i)
             guard.on_execution_step(executor)
-            time.sleep(0.1)
+            clock.now += 0.1
 
     step_for(2.0, lambda i: board.report.remote("fine", "actor", (0, i, i, i, 0.0)))  # tokens
     step_for(2.0, lambda i: setattr(operator.metrics, "num_outputs_taken", i))  # shards
     with pytest.raises(TimeoutError, match="no shard moved and no token was made for 1 s"):
-        step_for(3.0, lambda i: board.report.remote("fine", "actor", (0, 19, 19, 19, float(i))))  # only time passes
+        step_for(3.0, lambda i: board.report.remote("fine", "actor", (0, 19, 19, 19, float(i))))  # only busy time grows
+    assert 5.0 < clock.now < 6.0  # 1 s after the last shard, and the guard looks four times a second
