@@ -58,7 +58,9 @@ class CrashingStore(Store):
         return made
 
 
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # fast: crashes are simulated, so nothing need reach a disk
+MEMORY = (
+    "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+)  # fast: crashes are simulated, so nothing need reach a disk
 CRASHES = st.tuples(st.none() | st.integers(0, 3), st.booleans())  # at which write, and whether after it
 
 
