@@ -1,7 +1,7 @@
-"""The same rows in one process and through Ray, one actor per pool on shared cores: `python -m benchmarks.flow`.
+"""Compare one process with Ray, one actor per pool on the same cores: `python -m benchmarks.flow`.
 
-Loading is left out: a run of one short row, with the same actors, is taken off the time through Ray. Weights are
-random in bark-small's sizes, lengths are forced. The last line is JSON.
+Loading is not counted: the time of a run with one short row and the same actors is subtracted. Weights are random in
+bark-small's sizes, lengths are forced. The last line is JSON.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pipeline.spec import SEMANTIC_RATE_HZ
 
 
 def through_ray(folder: Path, model: Path, lengths: list[int], arguments: argparse.Namespace) -> float:
-    """Seconds of a whole run, Ray's start not counted."""
+    """Seconds of a whole run, without starting Ray."""
     folder.mkdir(parents=True)
     count = len(lengths)
     columns: dict[str, Any] = {"id": [str(i) for i in range(count)], "text": [TEXT] * count}
@@ -53,7 +53,7 @@ def in_process(bark: Bark, lengths: list[int]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=Path("out/bench-small"), help="made there if it is missing")
+    parser.add_argument("--model", type=Path, default=Path("out/bench-small"), help="created if it is missing")
     parser.add_argument("--out", type=Path, default=Path("out/bench-flow"))
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--rows-per-shard", type=int, default=2)
@@ -72,7 +72,9 @@ def main() -> None:
     bark = Bark.load(model, device="cpu", slots=arguments.slots)
     short_s, here_s = in_process(bark, [10]), in_process(bark, lengths)
     share = here_s / (ray_s - load_s + short_s)
-    print(f"one process {here_s:.1f} s; through Ray {ray_s:.1f} s, of which loading and one short row {load_s:.1f} s")
+    print(
+        f"one process {here_s:.1f} s; through Ray {ray_s:.1f} s, including {load_s:.1f} s for loading and one short row"
+    )
     print(
         json.dumps(
             {

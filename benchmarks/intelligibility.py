@@ -1,8 +1,8 @@
-"""What an independent recogniser hears of a checkpoint's speech: word error rate and what can be measured beside it.
+"""Measure a checkpoint's speech: word error rate of an independent speech recognizer, pitch, silences, speed.
 
-Speaks the held-out sentences with every voice of the checkpoint, and without a voice, through the whole pipeline at
-default sampling; seeds are fixed. Word error rate is by pocketsphinx (`pip install pocketsphinx scipy`), whose own
-errors are in it: flite is heard with 9 % on such sentences (training/README.md).
+Speaks the held-out sentences with every voice of the checkpoint, and without a voice, at default sampling with fixed
+seeds. The recognizer is pocketsphinx (`pip install pocketsphinx scipy`), whose own errors are included: 9 % on flite's
+speech of such sentences (training/README.md).
 
     python benchmarks/intelligibility.py CHECKPOINT [sentences a voice] [--wav FOLDER] [--state STATE]
 

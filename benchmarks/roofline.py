@@ -1,7 +1,7 @@
-"""What one GPU should reach, from bytes and operations alone: `python -m benchmarks.roofline`, in docs/speed.md.
+"""Predict the speed of one GPU from bytes and operations: `python -m benchmarks.roofline`, in docs/speed.md.
 
-A prediction, not a measurement: no GPU was at hand. Rates are the makers' dense bfloat16 figures and memory bandwidths
-times what well-fed kernels reach of them; each kernel of a decode step costs its start, too.
+Not measured: no GPU was available. Rates are the vendors' dense bfloat16 figures and memory bandwidths, times the share
+that efficient kernels reach; each kernel of a decode step also costs its launch.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,16 @@ from pipeline.engine.engine import DecodeResult
 from pipeline.model.gpt import GPTConfig
 from pipeline.sampling import Sampling
 
-AUDIO_S = 10.0  # of each utterance
+AUDIO_S = 10.0  # seconds per utterance
 SLOTS = 32
 ITEMSIZE = 2  # bytes of a bfloat16
-REACHED_FLOPS, REACHED_BYTES = 0.5, 0.8  # of the peak, at these shapes
-KERNELS_PER_LAYER, KERNEL_S, LAUNCH_S = 14, 2.5e-6, 6e-6  # of each in a replayed graph, of each launched singly
-DRAW_S = 1e-3  # launching the draw's kernels and reading its result back: not in the graph
+REACHED_FLOPS, REACHED_BYTES = 0.5, 0.8  # share of the peak, at these shapes
+KERNELS_PER_LAYER, KERNEL_S, LAUNCH_S = (
+    14,
+    2.5e-6,
+    6e-6,
+)  # seconds per kernel in a replayed graph; per kernel launched alone
+SAMPLING_S = 1e-3  # launching the sampling kernels and reading the result: not in the graph
 GPUS = {"A100 80 GB": (312e12, 2.0e12), "H100 SXM": (989e12, 3.35e12)}  # FLOP/s, bytes/s
 SIZES = {"bark-small": (12, 768), "bark": (24, 1024)}  # layers, width
 
@@ -42,7 +46,7 @@ class Predicted:
 
 
 def prompts_of(voice: HistoryPrompt | None, num_semantic: int) -> list[int]:
-    """Positions of the coarse prompts of one utterance: the real program, answered with zeros."""
+    """Positions of the coarse prompts of one utterance: the real generation task, fed with zeros."""
     windows = generation_task(Utterance(0, Sampling(), voice), np.zeros(num_semantic, np.int64), spec.Vocabulary())
     prompts, request = [], next(windows)
     try:
@@ -61,7 +65,7 @@ def predict(size: str, gpu: str, voice: HistoryPrompt | None) -> Predicted:
     config = GPTConfig(0, 0, layers, width // spec.HEAD_WIDTH, width)
     flops, bandwidth = GPUS[gpu]
     ceiling = Ceiling(flops * REACHED_FLOPS, flops * REACHED_FLOPS, bandwidth * REACHED_BYTES)
-    start_s = KERNELS_PER_LAYER * layers * KERNEL_S + DRAW_S
+    start_s = KERNELS_PER_LAYER * layers * KERNEL_S + SAMPLING_S
 
     def step_s(positions: int, V: int) -> float:
         """One decode step of all slots; masked, so all positions of the cache are read, and every weight once."""
