@@ -87,6 +87,21 @@ def test_only_flow_imports_ray() -> None:
     assert wrong  # the check finds something at all
 
 
+def test_only_the_command_line_prints() -> None:
+    """Everything else uses the logger, which prints its records."""
+    allowed = {"pipeline.log"}
+    calls = {
+        module(path): [n.lineno for n in ast.walk(ast.parse(path.read_text())) if is_print(n)]
+        for path in FILES
+        if not module(path).startswith(("pipeline.cli", "jobs"))
+    }
+    assert {name for name, lines in calls.items() if lines} == allowed
+
+
+def is_print(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+
+
 def test_stages_do_not_import_each_other() -> None:
     stages = {f"pipeline.bark.{name}" for name in ("semantic", "coarse", "fine", "decode")}
     assert not [f"{stage} -> {i}" for stage in stages for i in GRAPH[stage] & stages]

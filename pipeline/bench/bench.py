@@ -3,7 +3,7 @@
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -47,10 +47,20 @@ class StageResult:
     occupancy: float
 
 
-def bench(model: str | None, *, rows: int, min_s: float, max_s: float, voice: str | None, **how: Any) -> dict[str, Any]:
-    """Measure, print, and return the numbers; `how` is device, dtype, slots and quantize as for `Bark.load`.
+def bench(
+    model: str | None,
+    *,
+    rows: int,
+    min_s: float,
+    max_s: float,
+    voice: str | None,
+    show: Callable[[str], None],
+    **how: Any,
+) -> dict[str, Any]:
+    """Measure and return the numbers; `show` gets each line of text for people as soon as it is known.
 
-    Without a model, random weights in bark-small's sizes are used: speed does not depend on the weights.
+    Without a model, random weights in bark-small's sizes are used: speed does not depend on the weights. `how` is
+    device, dtype, slots and quantize as for `Bark.load`.
     """
     with tempfile.TemporaryDirectory(prefix="barkery-bench-") as folder:
         path = resolve(model, None) if model else random_checkpoint(Path(folder) / "random")
@@ -60,12 +70,17 @@ def bench(model: str | None, *, rows: int, min_s: float, max_s: float, voice: st
         near = agreement(checkpoint, execution) if how["quantize"] or execution.dtype != torch.float32 else None
         stages = build_stages(checkpoint, execution)
     ceiling = ceiling_of(stages["semantic"], execution)
-    print_ceiling(ceiling, execution)
-    measured, audio_s = run_stages(stages, utterances, ceiling, execution)
+    show(ceiling_text(ceiling, execution))
+    measured, audio_s = run_stages(stages, utterances, ceiling, execution, show)
     if near:
-        print(f"compared with float32: logit error {near.logit_error:.2%}, same likeliest token {near.same_argmax:.0%}")
+        show(f"compared with float32: logit error {near.logit_error:.2%}, same likeliest token {near.same_argmax:.0%}")
     about = {"model": model or "random, bark-small's sizes", "voice": voice, "agreement": near and asdict(near)}
-    return report(measured, audio_s, ceiling, execution, about)
+    numbers = report(measured, audio_s, ceiling, execution, about)
+    show(
+        f"{audio_s:.1f} s of audio in {numbers['seconds']:.1f} s: {numbers['times_real_time']:.2f}x real time, "
+        f"{numbers['share_of_ceiling']:.0%} of the ceiling, peak memory {numbers['peak_rss_gib']:.2f} GiB"
+    )
+    return numbers
 
 
 def random_checkpoint(folder: Path) -> Path:
@@ -88,7 +103,11 @@ def ceiling_of(stage: Stage, execution: ExecutionConfig) -> Ceiling:
 
 
 def run_stages(
-    stages: dict[str, Stage], utterances: Sequence[Utterance], ceiling: Ceiling, execution: ExecutionConfig
+    stages: dict[str, Stage],
+    utterances: Sequence[Utterance],
+    ceiling: Ceiling,
+    execution: ExecutionConfig,
+    show: Callable[[str], None],
 ) -> tuple[list[StageResult], float]:
     """Run all rows through the stages, one stage after another; returns the results and the seconds of audio."""
     outputs: list[Any] = [None] * len(utterances)
@@ -101,7 +120,7 @@ def run_stages(
         count, stats = count_operations(stage, execution), stage.stats
         floor_s = ceiling.seconds(count) if count.flops else None
         measured.append(StageResult(name, seconds, floor_s, count.flops, stats.tokens, stats.busy / stats.capacity))
-        print_stage(measured[-1])
+        show(stage_text(measured[-1]))
     return measured, sum(samples.size for samples in outputs) / spec.SAMPLE_RATE
 
 
@@ -122,35 +141,33 @@ def count_operations(stage: Stage, execution: ExecutionConfig) -> OperationCount
     return total
 
 
-def print_ceiling(ceiling: Ceiling, execution: ExecutionConfig) -> None:
-    print(
+def ceiling_text(ceiling: Ceiling, execution: ExecutionConfig) -> str:
+    """The ceiling, and the heading of the stages' lines."""
+    return (
         f"ceiling, {torch.get_num_threads()} threads, {execution.dtype}, "
         f"matmul {execution.kernels.decode} (decode), {execution.kernels.prefill} (prefill): "
         f"{ceiling.decode_flops / 1e9:.0f} GFLOP/s with {execution.slots} rows, "
         f"{ceiling.prefill_flops / 1e9:.0f} with {PREFILL_ROWS}, "
-        f"memory {ceiling.read_bytes / 1e9:.1f} GB/s"
+        f"memory {ceiling.read_bytes / 1e9:.1f} GB/s\n"
+        f"{'stage':<10}{'seconds':>9}{'of ceiling':>12}{'GFLOP/s':>9}{'tokens/s':>10}{'slots busy':>12}"
     )
-    print(f"{'stage':<10}{'seconds':>9}{'of ceiling':>12}{'GFLOP/s':>9}{'tokens/s':>10}{'slots busy':>12}")
 
 
-def print_stage(m: StageResult) -> None:
+def stage_text(m: StageResult) -> str:
+    """One line of the table."""
     share = f"{m.floor_s / m.seconds:.0%}" if m.floor_s else "-"
     flops = f"{m.flops / m.seconds / 1e9:.0f}" if m.flops else "-"
-    print(f"{m.stage:<10}{m.seconds:>9.2f}{share:>12}{flops:>9}{m.tokens / m.seconds:>10.0f}{m.occupancy:>12.0%}")
+    return f"{m.stage:<10}{m.seconds:>9.2f}{share:>12}{flops:>9}{m.tokens / m.seconds:>10.0f}{m.occupancy:>12.0%}"
 
 
 def report(
     measured: list[StageResult], audio_s: float, ceiling: Ceiling, execution: ExecutionConfig, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Print the totals for people and return everything for programs."""
+    """All numbers, for programs."""
     total_s = sum(m.seconds for m in measured)
     counted = [m for m in measured if m.floor_s]
     share = sum(m.floor_s or 0 for m in counted) / sum(m.seconds for m in counted)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{audio_s:.1f} s of audio in {total_s:.1f} s: {audio_s / total_s:.2f}x real time, "
-        f"{share:.0%} of the ceiling, peak memory {peak:.2f} GiB"
-    )
     return {
         **about,
         "threads": torch.get_num_threads(),

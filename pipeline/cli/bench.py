@@ -24,4 +24,4 @@ def bench(
     from pipeline.bench.bench import bench as run_bench
 
     options = {"slots": slots, "device": device, "dtype": dtype, "quantize": quantize}
-    print(json.dumps(run_bench(model, rows=rows, min_s=min_s, max_s=max_s, voice=voice, **options)))
+    print(json.dumps(run_bench(model, rows=rows, min_s=min_s, max_s=max_s, voice=voice, show=print, **options)))
