@@ -1,4 +1,4 @@
-"""The same code on a GPU: graph step = eager step, batched = alone, bfloat16 near float32, memory as said."""
+"""On a GPU: graph steps equal eager ones, batched rows equal rows alone, bfloat16 is near float32, a slot costs its cache."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def on_gpu(tiny: Path) -> Bark:
     return Bark.load(tiny, device="cuda", dtype="float32", slots=4)
 
 
-def test_a_replayed_step_equals_an_eager_one(on_gpu: Bark) -> None:
+def test_replayed_step_equals_eager_step(on_gpu: Bark) -> None:
     stage = on_gpu.stages["semantic"]
     assert isinstance(stage, SemanticStage)
     engine = stage.engine
@@ -40,7 +40,7 @@ def test_a_replayed_step_equals_an_eager_one(on_gpu: Bark) -> None:
     assert torch.equal(eager, replayed)
 
 
-def test_a_batched_row_equals_the_row_alone(on_gpu: Bark) -> None:
+def test_batched_row_equals_the_row_alone(on_gpu: Bark) -> None:
     together = on_gpu.generate(TEXTS, seeds=range(7), sampling=FORCED)
     for i, result in enumerate(together):
         (alone,) = on_gpu.generate(TEXTS[i : i + 1], seeds=[i], sampling=FORCED[i : i + 1])
@@ -48,11 +48,11 @@ def test_a_batched_row_equals_the_row_alone(on_gpu: Bark) -> None:
             assert np.array_equal(getattr(result, name), getattr(alone, name)), (i, name)
 
 
-def test_float32_makes_the_tokens_of_a_cpu(on_gpu: Bark, bark: Bark) -> None:
+def test_float32_gives_the_tokens_of_a_cpu(on_gpu: Bark, bark: Bark) -> None:
     greedy = Sampling.greedy(allow_early_stop=False, max_semantic_tokens=40)
     here, there = bark.generate(TEXTS, sampling=greedy), on_gpu.generate(TEXTS, sampling=greedy)
     equal = [np.mean(a.semantic == b.semantic) for a, b in zip(here, there, strict=True)]
-    assert np.mean(equal) > 0.9  # a near tie may fall otherwise, and everything after it
+    assert np.mean(equal) > 0.9  # a near tie may be decided differently, and all tokens after it differ
 
 
 def test_bfloat16_logits_are_near_float32(tiny: Path) -> None:
@@ -68,14 +68,14 @@ def test_bfloat16_logits_are_near_float32(tiny: Path) -> None:
     assert error < 0.05
 
 
-def test_a_slot_costs_its_cache(tiny: Path) -> None:
-    """Twice the slots: more memory by their caches and at most a tenth."""
-    taken = []
+def test_slot_costs_its_cache(tiny: Path) -> None:
+    """Twice the slots take more memory by at most 1.1 times their caches."""
+    allocated = []
     for slots in (32, 64):
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated()
         stage = SemanticStage(Checkpoint(tiny).semantic().cuda(), Checkpoint(tiny).vocabulary, slots)
-        taken.append(torch.cuda.memory_allocated() - before)
+        allocated.append(torch.cuda.memory_allocated() - before)
         each = stage.engine.cache.bytes_per_slot
         del stage
-    assert taken[1] - taken[0] < 1.1 * 32 * each
+    assert allocated[1] - allocated[0] < 1.1 * 32 * each

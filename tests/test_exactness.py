@@ -1,4 +1,4 @@
-"""What nobody else promises: a row's tokens and samples are its own, whatever it is generated beside."""
+"""A row's tokens and samples don't depend on the rows that are generated beside it."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -36,7 +36,7 @@ ROWS: list[Row] = [
     ("Fourth, without a dice.", None, 3, Sampling.greedy(max_semantic_tokens=60)),
     ("Fifth.", "v2/de_speaker_3", 4, Sampling(top_k=20, top_p=0.9, max_semantic_tokens=30)),
     ("Sixth, never early.", None, 5, Sampling(allow_early_stop=False, max_semantic_tokens=33)),
-    ("Second.", "v2/en_speaker_6", 6, SHORT),  # as the second, but for its seed
+    ("Second.", "v2/en_speaker_6", 6, SHORT),  # as the second, with another seed
     ("Eighth, greedy in one stage only.", "v2/en_speaker_1", 7, Sampling(fine_temperature=0, max_semantic_tokens=25)),
     ("And the announcer.", "announcer", 9, Sampling(max_semantic_tokens=40, allow_early_stop=False)),
     ("Ninth.", None, 8, Sampling(coarse_temperature=0, min_eos_p=0.01, max_semantic_tokens=150)),
@@ -56,7 +56,7 @@ def same(a: Result, b: Result) -> bool:
 
 @pytest.fixture(scope="module")
 def together(bark: Bark) -> list[Result]:
-    """Nine rows through four slots: slots are refilled, and windows of different utterances stand side by side."""
+    """Ten rows through four slots: slots are refilled, and windows of different utterances run side by side."""
     results = generate(bark, ROWS)
     assert all(result.audio.size for result in results)
     assert len({result.semantic.size for result in results}) > 4  # lengths really differ
@@ -64,12 +64,12 @@ def together(bark: Bark) -> list[Result]:
 
 
 @pytest.mark.parametrize("index", range(len(ROWS)))
-def test_a_batched_row_equals_the_row_alone(bark: Bark, together: list[Result], index: int) -> None:
+def test_batched_row_equals_the_row_alone(bark: Bark, together: list[Result], index: int) -> None:
     (alone,) = generate(bark, [ROWS[index]])
     assert same(together[index], alone)
 
 
-def test_order_and_neighbours_do_not_matter(bark: Bark, together: list[Result]) -> None:
+def test_order_and_neighbors_do_not_matter(bark: Bark, together: list[Result]) -> None:
     backwards = generate(bark, ROWS[::-1])
     assert all(same(a, b) for a, b in zip(together, backwards[::-1], strict=True))
 
@@ -80,11 +80,11 @@ def test_another_number_of_slots_gives_the_same_tokens(tiny: Path, together: lis
         assert np.array_equal(a.fine, b.fine)
 
 
-def test_the_seed_matters_and_is_told(bark: Bark, together: list[Result]) -> None:
+def test_seed_matters_and_is_reported(bark: Bark, together: list[Result]) -> None:
     assert not np.array_equal(together[1].fine, together[6].fine)
-    drawn = bark.generate(["Any."], sampling=SHORT)[0]
-    again = bark.generate(["Any."], seeds=[drawn.seed], sampling=SHORT)[0]
-    assert same(drawn, again)
+    random = bark.generate(["Any."], sampling=SHORT)[0]
+    again = bark.generate(["Any."], seeds=[random.seed], sampling=SHORT)[0]
+    assert same(random, again)
 
 
 def test_greedy_does_not_depend_on_the_seed(bark: Bark) -> None:
@@ -93,17 +93,17 @@ def test_greedy_does_not_depend_on_the_seed(bark: Bark) -> None:
     assert same(a, b)
 
 
-def test_stops_are_told(bark: Bark, together: list[Result]) -> None:
-    assert {result.stop for result in together} >= {"eos", "length"}  # eos_p: tests/engine/test_draw.py
+def test_stop_reasons_are_reported(bark: Bark, together: list[Result]) -> None:
+    assert {result.stop for result in together} >= {"eos", "length"}  # eos_p: tests/engine/test_sampling.py
     never = together[5]
     assert never.stop == "length" and never.semantic.size == 33
 
 
 @pytest.mark.parametrize("voice_name", [None, "v2/en_speaker_6", "short"])
-def test_a_carried_cache_equals_a_new_prefill_in_every_window(
+def test_continued_cache_equals_a_new_prefill_in_every_window(
     bark: Bark, voice_name: str | None, monkeypatch: Any
 ) -> None:
-    """The windows that go on in their slot make the tokens that they would make from a full prompt."""
+    """Windows that continue in their slot generate the same tokens as from a full prompt."""
     voice = load_voice(voice_name) if voice_name and voice_name != "short" else None
     if voice_name == "short":
         voice = bark.generate(["a"], seeds=[3], sampling=Sampling(max_semantic_tokens=40, allow_early_stop=False))[
@@ -111,47 +111,48 @@ def test_a_carried_cache_equals_a_new_prefill_in_every_window(
         ].as_voice()
     utterance = Utterance(0, Sampling.greedy(), voice)
     semantic = np.random.default_rng(0).integers(0, 10_000, 260)
-    carried = run(bark.stages["coarse"], [utterance], [semantic])[0]
+    continued = run(bark.stages["coarse"], [utterance], [semantic])[0]
     generation_task = coarse_stage.generation_task
-    went_on = []
+    continued_requests = []
 
     def prefilled(*args: Any) -> GenerationTask:
-        """The same program with every window's prompt built anew."""
+        """The same task with a full prompt for every window."""
         inner: Generator[DecodeRequest, DecodeResult, Any] = generation_task(*args)
-        known: list[int] = []
-        answer: DecodeResult | None = None
+        tokens: list[int] = []
+        result: DecodeResult | None = None
         while True:
             try:
-                request = next(inner) if answer is None else inner.send(answer)
+                request = next(inner) if result is None else inner.send(result)
             except StopIteration as end:
                 return end.value
             if request.prompt is None:
-                went_on.append(request)
+                continued_requests.append(request)
                 request = DecodeRequest(
-                    np.array(known), request.num_steps, request.ranges, request.params, request.first_step
+                    np.array(tokens), request.num_steps, request.ranges, request.params, request.first_step
                 )
-            answer = yield request
+            result = yield request
             assert request.prompt is not None
-            known = [*request.prompt.tolist(), *answer.tokens]
+            tokens = [*request.prompt.tolist(), *result.tokens]
 
     monkeypatch.setattr(coarse_stage, "generation_task", prefilled)
     again = run(bark.stages["coarse"], [utterance], [semantic])[0]
-    assert np.array_equal(carried, again)
-    assert len(went_on) == {None: 10, "v2/en_speaker_6": 0, "short": len(went_on)}[voice_name]
-    assert voice_name != "short" or len(went_on) > 3
+    assert np.array_equal(continued, again)
+    count = len(continued_requests)
+    assert count == {None: 10, "v2/en_speaker_6": 0, "short": count}[voice_name]
+    assert voice_name != "short" or count > 3
 
 
-def test_a_result_saves_as_a_voice_and_speaks_again(bark: Bark, together: list[Result], tmp_path: Path) -> None:
+def test_result_saves_and_loads_as_a_voice(bark: Bark, together: list[Result], tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     together[0].save_voice(path)
     from_file, from_memory = bark.generate(
         ["As before."] * 2, voices=[str(path), together[0].as_voice()], seeds=[1, 1], sampling=SHORT
     )
     assert same(from_file, from_memory)
-    with np.load(path) as held:  # Suno's names, shapes and ratio
-        assert held["semantic_prompt"].ndim == 1 and held["coarse_prompt"].shape[0] == 2
-        assert held["fine_prompt"].shape == (8, held["coarse_prompt"].shape[1])
-        assert HistoryPrompt(held["semantic_prompt"], held["coarse_prompt"], held["fine_prompt"])
+    with np.load(path) as voice:  # Suno's names, shapes and ratio
+        assert voice["semantic_prompt"].ndim == 1 and voice["coarse_prompt"].shape[0] == 2
+        assert voice["fine_prompt"].shape == (8, voice["coarse_prompt"].shape[1])
+        assert HistoryPrompt(voice["semantic_prompt"], voice["coarse_prompt"], voice["fine_prompt"])
 
 
 def test_say_splits_and_joins_with_the_pause(bark: Bark) -> None:
@@ -180,19 +181,19 @@ KERNEL_CONFIGS = [
 
 
 @pytest.mark.parametrize("kernels", KERNEL_CONFIGS, ids=str)
-def test_a_batched_row_equals_the_row_alone_in_every_layout(tiny: Path, kernels: KernelConfig) -> None:
+def test_batched_row_equals_the_row_alone_with_all_kernels(tiny: Path, kernels: KernelConfig) -> None:
     for name in (kernels.decode, kernels.prefill):
         if not matmul_available(name):
             pytest.skip(f"this torch or processor has no {name}")
     checkpoint = Checkpoint(tiny)
     execution = ExecutionConfig(torch.device("cpu"), torch.float32, 4, kernels)
-    laid_out = Bark(build_stages(checkpoint, execution), checkpoint)
-    together = generate(laid_out, ROWS[:6])
-    assert all(same(result, generate(laid_out, [row])[0]) for row, result in zip(ROWS, together, strict=False))
+    bark = Bark(build_stages(checkpoint, execution), checkpoint)
+    together = generate(bark, ROWS[:6])
+    assert all(same(result, generate(bark, [row])[0]) for row, result in zip(ROWS, together, strict=False))
 
 
-def test_fine_windows_in_a_batch_are_as_alone(bark: Bark, tiny: Path) -> None:
-    """The way of a GPU, on a CPU: five utterances of one to three windows, four windows in a pass."""
+def test_batched_fine_windows_equal_windows_alone(bark: Bark, tiny: Path) -> None:
+    """The batches of a GPU, on a CPU: five utterances of one to three windows, four windows in a pass."""
     batched = FineStage(Checkpoint(tiny).fine())
     batched.batch = 4
     greedy = Sampling.greedy()
@@ -203,11 +204,11 @@ def test_fine_windows_in_a_batch_are_as_alone(bark: Bark, tiny: Path) -> None:
     alone = run(bark.stages["fine"], utterances, coarse)
     for one, other in zip(alone, run(batched, utterances, coarse), strict=True):
         assert np.array_equal(one, other)
-    assert batched.stats.busy < batched.stats.capacity  # the last pass was filled up
+    assert batched.stats.busy < batched.stats.capacity  # the last pass was padded with repetitions
 
 
-def test_clips_in_a_batch_are_as_alone(bark: Bark, tiny: Path) -> None:
-    """The way of a GPU, on a CPU: to the last bit in passes of one shape, nearly where a pass is not padded."""
+def test_batched_clips_equal_clips_alone(bark: Bark, tiny: Path) -> None:
+    """The batches of a GPU, on a CPU: equal to the last bit in passes of one shape, nearly equal without padding."""
     batched = DecodeStage(Checkpoint(tiny).codec(), torch.device("cpu"))
     batched.batch = 4
     rng = np.random.default_rng(3)

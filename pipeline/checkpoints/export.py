@@ -1,4 +1,4 @@
-"""Writes a checkpoint in either published layout: for converting, and for the small models that tests make."""
+"""Writes a checkpoint in either published format, to convert one or to store a random model."""
 
 import json
 from pathlib import Path
@@ -25,15 +25,15 @@ from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPT, GPTConfig
 
 
-class Shapes(Protocol):
+class Sizes(Protocol):
     def gpt_config(self, stage: str) -> GPTConfig: ...
 
 
 class Source(Protocol):
-    """What is written: a loaded `Checkpoint` or a fresh `RandomCheckpoint`."""
+    """The checkpoint to write: a `Checkpoint` or a `RandomCheckpoint`."""
 
     @property
-    def format(self) -> Shapes: ...
+    def format(self) -> Sizes: ...
 
     @property
     def vocabulary(self) -> spec.Vocabulary: ...
@@ -48,14 +48,14 @@ class Source(Protocol):
 
 
 def save_huggingface(source: Source, folder: Path) -> None:
-    """Write config.json, generation_config.json and model.safetensors; loads in transformers' BarkModel."""
+    """Write config.json, generation_config.json and model.safetensors, as transformers' BarkModel loads them."""
     folder.mkdir(parents=True, exist_ok=True)
     config: dict[str, object] = {"model_type": "bark", "architectures": ["BarkModel"]}
     tensors: dict[str, Tensor] = {}
     for stage in TRANSFORMERS:
-        shape = source.format.gpt_config(stage)
-        stated = {HF_GPT_FIELDS.get(k, k): v for k, v in vars(shape).items() if stage == "fine" or "n_codes" not in k}
-        config[HF_CONFIG[stage]] = {**stated, "model_type": HF_PREFIX[stage].rstrip("."), "dropout": 0.0}
+        sizes = vars(source.format.gpt_config(stage))
+        gpt_config = {HF_GPT_FIELDS.get(k, k): v for k, v in sizes.items() if stage == "fine" or "n_codes" not in k}
+        config[HF_CONFIG[stage]] = {**gpt_config, "model_type": HF_PREFIX[stage].rstrip("."), "dropout": 0.0}
         model = getattr(source, stage)()
         tensors |= {HF_PREFIX[stage] + hf_name(n): t for n, t in model.state_dict().items()}
     codec = source.codec()
@@ -67,16 +67,16 @@ def save_huggingface(source: Source, folder: Path) -> None:
         "model_type": "encodec",
     }
     for name, tensor in unfold_weight_norm(codec).items():
-        theirs = name.replace("decoder.model.", "decoder.layers.").replace(TRANSPOSED, ".conv.")
-        theirs = theirs.replace(".conv.conv.", ".conv.").replace("quantizer.vq.layers.", "quantizer.layers.")
-        tensors[HF_PREFIX["codec"] + theirs.replace("._codebook.", ".codebook.")] = tensor
+        hf = name.replace("decoder.model.", "decoder.layers.").replace(TRANSPOSED, ".conv.")
+        hf = hf.replace(".conv.conv.", ".conv.").replace("quantizer.vq.layers.", "quantizer.layers.")
+        tensors[HF_PREFIX["codec"] + hf.replace("._codebook.", ".codebook.")] = tensor
     save_file({n: t.contiguous().clone() for n, t in tensors.items()}, folder / "model.safetensors")
     write_json(folder / "config.json", config)
     write_json(folder / "generation_config.json", generation_config(source))
 
 
 def generation_config(source: Source) -> dict[str, object]:
-    """Token ids and Suno's own sampling defaults, under the keys that transformers reads."""
+    """Token ids and Suno's sampling defaults, under the keys that transformers reads."""
     v = source.vocabulary
     sampled = {"do_sample": True, "temperature": 0.7, "top_k": 0}
     return {
@@ -103,16 +103,16 @@ def generation_config(source: Source) -> dict[str, object]:
 
 
 def save_suno(source: Source, folder: Path, small: bool = False) -> None:
-    """Write text_2.pt, coarse_2.pt, fine_2.pt (or the small names) and encodec_24khz.th, as Suno and EnCodec do."""
+    """Write text_2.pt, coarse_2.pt, fine_2.pt (`small`: without `_2`) and encodec_24khz.th, as Suno and EnCodec do."""
     folder.mkdir(parents=True, exist_ok=True)
     for stage in TRANSFORMERS:
-        shape = {**vars(source.format.gpt_config(stage)), "dropout": 0.0}
+        sizes = {**vars(source.format.gpt_config(stage)), "dropout": 0.0}
         if stage != "fine":
-            del shape["n_codes_total"], shape["n_codes_given"]
+            del sizes["n_codes_total"], sizes["n_codes_given"]
         state = getattr(source, stage)().state_dict()
         content = {
             "model": {f"_orig_mod.{n if n.startswith('lm_head') else 'transformer.' + n}": t for n, t in state.items()},
-            "model_args": shape,
+            "model_args": sizes,
             "best_val_loss": np.float64(2.5),
         }
         torch.save(content, folder / f"{SUNO_FILE[stage]}{'' if small else '_2'}.pt")

@@ -1,4 +1,4 @@
-"""Files of a checkpoint, read without trust: JSON, safetensors, torch's pickles; what they state is checked."""
+"""Reads the files of an untrusted checkpoint: JSON, safetensors and torch's pickles, with checks of their values."""
 
 import json
 import pickle
@@ -20,41 +20,50 @@ T = TypeVar("T")
 TOKEN_IDS = {"text_encoding_offset", "text_pad_token", "semantic_infer_token"}
 TOKEN_IDS |= {"coarse_semantic_pad_token", "coarse_infer_token"}
 MAY_BE_ZERO = {"n_codes_total", "n_codes_given", "lstm", *TOKEN_IDS}
-# Above what anybody published, and below what would keep the driver busy, or fill its memory, building modules
-MOST = dict.fromkeys(("input_vocab_size", "output_vocab_size", "block_size", "n_embd", "n_head"), 2**17)
-MOST |= {"dimension": 2**12, "semantic_vocab_size": 2**17, "max_segment_tokens": TEXT_LEN}
-MOST |= dict.fromkeys(TOKEN_IDS, 2**17)
-MOST_OF_OTHERS = 200  # layers, codebooks, filters, taps
+# Maximum sizes: larger than in any published model, and small enough that building modules takes little time and memory
+MAX_SIZE = dict.fromkeys(("input_vocab_size", "output_vocab_size", "block_size", "n_embd", "n_head"), 2**17)
+MAX_SIZE |= {"dimension": 2**12, "semantic_vocab_size": 2**17, "max_segment_tokens": TEXT_LEN}
+MAX_SIZE |= dict.fromkeys(TOKEN_IDS, 2**17)
+MAX_OTHER_SIZE = 200  # layers, codebooks, filters, kernel sizes
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        CheckpointError: the file can't be read or holds something else.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: can't be read as JSON: {one_line(error)}") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: must hold a JSON object")
+        raise CheckpointError(f"{path}: must be a JSON object")
     return found
 
 
 def section(source: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
-    """What a file holds under a key that may be missing or null: names and values."""
+    """The mapping under a key that may be missing or null."""
     found = source.get(key)
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: {key} must hold names and values, is {found!r:.80}")
+        raise CheckpointError(f"{path}: {key} must be an object with names and values, is {found!r:.80}")
     return found
 
 
 def pick(kind: type[T], source: dict[str, Any], renamed: dict[str, str], where: str) -> T:
-    """Build a config dataclass from the keys that a checkpoint states, naming those that are missing or impossible."""
+    """Build a config dataclass from the keys of a checkpoint's config.
+
+    Raises:
+        CheckpointError: a key is missing or its value is impossible; names the key.
+    """
     values = {}
     for field in fields(kind):  # type: ignore[arg-type]
         name = renamed.get(field.name, field.name)
         value = source.get(name)
         if value is not None:
-            demand(field.name, field.type, value, f"{where}: {name}")
+            check_size(field.name, field.type, value, f"{where}: {name}")
             values[field.name] = value
     try:
         return kind(**values)
@@ -62,26 +71,30 @@ def pick(kind: type[T], source: dict[str, Any], renamed: dict[str, str], where: 
         raise CheckpointError(f"{where}: {error}".replace(f"{kind.__name__}.__init__() ", "")) from error
 
 
-def demand(name: str, kind: Any, value: Any, where: str) -> None:
-    """Raises CheckpointError where a size in a checkpoint is impossible."""
-    if wrong := refuse(name, kind, value):
-        raise CheckpointError(f"{where} must be {wrong}, is {value!r:.80}")
+def check_size(name: str, kind: Any, value: Any, where: str) -> None:
+    """Check a size in a checkpoint.
+
+    Raises:
+        CheckpointError: the value is impossible.
+    """
+    if expected := expected_instead(name, kind, value):
+        raise CheckpointError(f"{where} must be {expected}, is {value!r:.80}")
 
 
-def refuse(name: str, kind: Any, value: Any) -> str | None:
-    """What a size in a checkpoint must be, where it is not that."""
+def expected_instead(name: str, kind: Any, value: Any) -> str | None:
+    """None for a possible value, else a description of the possible ones."""
     if kind is bool:
         return None if isinstance(value, bool) else "true or false"
-    low, high = int(name not in MAY_BE_ZERO), MOST.get(name, MOST_OF_OTHERS)
+    low, high = int(name not in MAY_BE_ZERO), MAX_SIZE.get(name, MAX_OTHER_SIZE)
     if kind is int:
         whole = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
         return None if whole else f"a whole number from {low} to {high}"
-    several = isinstance(value, (list, tuple)) and all(refuse(name, int, each) is None for each in value)
-    return None if several else f"whole numbers from {low} to {high}"
+    is_list = isinstance(value, (list, tuple)) and all(expected_instead(name, int, each) is None for each in value)
+    return None if is_list else f"whole numbers from {low} to {high}"
 
 
 def read_tensors(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of all weights in one file whose names start with prefix."""
+    """(name, tensor) of all weights in one file whose names start with `prefix`."""
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -97,16 +110,16 @@ def read_tensors(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def named_tensors(found: dict[Any, Any], where: str) -> Iterator[tuple[str, Tensor]]:
-    """The items of what should be a state dict. Sparse tensors have no place in a module."""
+    """The items of a state dict. Sparse tensors are refused: modules can't use them."""
     for name, tensor in found.items():
         if not isinstance(name, str):
-            raise CheckpointError(f"{where}: the key {name!r:.80} must be a name")
+            raise CheckpointError(f"{where}: the key {name!r:.80} must be a string")
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise CheckpointError(f"{where}: {name:.80} must be a dense tensor, is {type(tensor).__name__}")
         yield name, tensor
 
 
-# Suno's files keep their loss as a numpy scalar. Nothing else beyond tensors and plain containers is unpickled.
+# Suno's files store their loss as a numpy scalar. Nothing else beyond tensors and plain containers is unpickled.
 _NUMPY_SCALAR = [
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
     np._core.multiarray.scalar,  # type: ignore[attr-defined]
@@ -116,7 +129,11 @@ _NUMPY_SCALAR = [
 
 
 def load_pickle(path: Path) -> dict[str, Any]:
-    """A torch file, memory-mapped, that may hold tensors, plain containers and numpy scalars only."""
+    """The content of a torch file, memory-mapped. It may contain only tensors, plain containers and numpy scalars.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or contains other objects; those are not executed.
+    """
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALAR):
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -124,10 +141,10 @@ def load_pickle(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, it is damaged or holds more than weights: {one_line(error)}"
+            f"{path}: refused, it is damaged or contains more than weights: {one_line(error)}"
         ) from error
     except Exception as error:  # a damaged pickle can raise anything
         raise CheckpointError(f"{path}: not a readable torch file: {one_line(error)}") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: must hold a dict, holds {type(found).__name__}")
+        raise CheckpointError(f"{path}: must contain a dict, contains {type(found).__name__}")
     return found

@@ -1,10 +1,11 @@
-"""The two published layouts of a Bark checkpoint, read into one set of names.
+"""Reads the two published formats of a Bark checkpoint under one set of names.
 
     Hugging Face   config.json, generation_config.json, model.safetensors or pytorch_model.bin (also in several
-                   files with an index), tokenizer files; the codec is inside
+                   files with an index), tokenizer files; the codec is included
     Suno           text_2.pt, coarse_2.pt, fine_2.pt (or the small text.pt, ...), encodec_24khz-*.th
 
-Our names are Suno's without `_orig_mod.` and `transformer.`, and the encodec package's for the codec.
+Weights have the names of this project's modules: Suno's without `_orig_mod.` and `transformer.`, and the encodec
+package's for the codec.
 Source of the name pairs: transformers `convert_suno_to_hf.py`, `convert_encodec_checkpoint_to_pytorch.py`.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.checkpoints.files import demand, load_pickle, named_tensors, pick, read_json, read_tensors, section
+from pipeline.checkpoints.files import check_size, load_pickle, named_tensors, pick, read_json, read_tensors, section
 from pipeline.errors import CheckpointError, one_line
 from pipeline.model.codec import CodecConfig
 from pipeline.model.gpt import GPTConfig
@@ -24,7 +25,7 @@ from pipeline.spec import Vocabulary
 
 TRANSFORMERS = ("semantic", "coarse", "fine")
 
-# (ours, Hugging Face's), applied left to right for reading ours out of theirs
+# (module's name, Hugging Face's name), replaced in this order
 NAME_PAIRS = (
     ("h.", "layers."),
     ("c_attn.", "att_proj."),
@@ -52,34 +53,34 @@ HF_CODEC_FIELDS = {
 SUNO_FILE = {"semantic": "text", "coarse": "coarse", "fine": "fine"}
 
 
-def hf_name(ours: str) -> str:
+def hf_name(name: str) -> str:
     """h.0.attn.c_attn.weight -> layers.0.attn.att_proj.weight"""
-    for mine, theirs in NAME_PAIRS:
-        ours = re.sub(rf"(^|\.){re.escape(mine)}", rf"\g<1>{theirs}", ours)
-    return ours
+    for module, hf in NAME_PAIRS:
+        name = re.sub(rf"(^|\.){re.escape(module)}", rf"\g<1>{hf}", name)
+    return name
 
 
-def our_name(hf: str) -> str:
+def module_name(name: str) -> str:
     """layers.0.attn.att_proj.weight -> h.0.attn.c_attn.weight"""
-    for mine, theirs in NAME_PAIRS:
-        hf = re.sub(rf"(^|\.){re.escape(theirs)}", rf"\g<1>{mine}", hf)
-    return hf
+    for module, hf in NAME_PAIRS:
+        name = re.sub(rf"(^|\.){re.escape(hf)}", rf"\g<1>{module}", name)
+    return name
 
 
-def our_codec_name(hf: str) -> str:
+def codec_module_name(hf: str) -> str:
     """decoder.layers.3.conv.weight_g -> decoder.model.3.convtr.convtr.weight_g (layers 3, 6, 9, ... are transposed)"""
     hf = hf.replace("parametrizations.weight.original0", "weight_g").replace(
         "parametrizations.weight.original1", "weight_v"
     )
     if hf.startswith("quantizer."):
         return hf.replace("quantizer.layers.", "quantizer.vq.layers.").replace(".codebook.", "._codebook.")
-    # in the decoder a convolution that is no part of a residual block and not first or last is transposed
+    # the caller corrects transposed convolutions: those outside residual blocks but the first and the last
     hf = hf.replace("decoder.layers.", "decoder.model.", 1)
     return re.sub(r"(?<!\.lstm)\.conv\.", ".conv.conv.", hf)
 
 
 class HuggingFaceFormat:
-    """A folder with config.json."""
+    """The Hugging Face format: a folder with config.json."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -92,32 +93,32 @@ class HuggingFaceFormat:
         return f"{self.folder / 'config.json'}: {HF_CONFIG[stage]}"
 
     def gpt_config(self, stage: str) -> GPTConfig:
-        theirs = section(self.json, HF_CONFIG[stage], self.folder / "config.json")
-        return pick(GPTConfig, theirs, HF_GPT_FIELDS, self.where(stage))
+        sizes = section(self.json, HF_CONFIG[stage], self.folder / "config.json")
+        return pick(GPTConfig, sizes, HF_GPT_FIELDS, self.where(stage))
 
     def codec_config(self) -> CodecConfig:
         path = self.folder / "config.json"
-        theirs = section(self.json, "codec_config", path)
-        config = pick(CodecConfig, theirs, HF_CODEC_FIELDS, f"{path}: codec_config")
-        shortcut = theirs.get("use_conv_shortcut", True)
-        demand("use_conv_shortcut", bool, shortcut, f"{path}: codec_config: use_conv_shortcut")
+        sizes = section(self.json, "codec_config", path)
+        config = pick(CodecConfig, sizes, HF_CODEC_FIELDS, f"{path}: codec_config")
+        shortcut = sizes.get("use_conv_shortcut", True)
+        check_size("use_conv_shortcut", bool, shortcut, f"{path}: codec_config: use_conv_shortcut")
         ratios = tuple(config.ratios)
         return CodecConfig(**{**vars(config), "ratios": ratios, "true_skip": not shortcut})
 
     def vocabulary(self) -> Vocabulary:
-        """Token ids from generation_config.json where stated, else Bark's."""
+        """Token ids from generation_config.json; Bark's where it has none."""
         path = self.folder / "generation_config.json"
-        known: dict[str, int] = {}
+        ids: dict[str, int] = {}
         for part in ("semantic_config", "coarse_acoustics_config"):
-            stated = section(self.generation, part, path)
-            for name in [field.name for field in fields(Vocabulary) if field.name in stated]:
-                demand(name, int, stated[name], f"{path}: {part}: {name}")
-                known[name] = stated[name]
-        return Vocabulary(**known)
+            found = section(self.generation, part, path)
+            for name in [field.name for field in fields(Vocabulary) if field.name in found]:
+                check_size(name, int, found[name], f"{path}: {part}: {name}")
+                ids[name] = found[name]
+        return Vocabulary(**ids)
 
     def tensors(self, part: str) -> dict[str, Tensor]:
-        """Weights of one stage or of `codec`, under our names."""
-        rename = our_codec_name if part == "codec" else our_name
+        """Weights of one stage or of `codec`, under the modules' names."""
+        rename = codec_module_name if part == "codec" else module_name
         prefix = HF_PREFIX[part]
         found = {rename(n[len(prefix) :]): t for f in self._weight_files() for n, t in read_tensors(f, prefix)}
         if not found:
@@ -130,17 +131,17 @@ class HuggingFaceFormat:
                 return [self.folder / name]
             index = self.folder / f"{name}.index.json"
             if index.exists():
-                held = list(section(read_json(index), "weight_map", index).values())
-                if not held or not all(isinstance(n, str) for n in held):
-                    raise CheckpointError(f"{index}: weight_map must hold a file's name for each weight")
-                if any("/" in n or "\\" in n for n in held):
-                    raise CheckpointError(f"{index}: weight_map: weight files must lie beside the index")
-                return [self.folder / n for n in sorted(set(held))]
+                names = list(section(read_json(index), "weight_map", index).values())
+                if not names or not all(isinstance(n, str) for n in names):
+                    raise CheckpointError(f"{index}: weight_map must give a file name for each weight")
+                if any("/" in n or "\\" in n for n in names):
+                    raise CheckpointError(f"{index}: weight_map: weight files must be in the index's folder")
+                return [self.folder / n for n in sorted(set(names))]
         raise CheckpointError(f"{self.folder}: has config.json but neither model.safetensors nor pytorch_model.bin")
 
 
 class SunoFormat:
-    """A folder with text_2.pt, coarse_2.pt, fine_2.pt, or the small ones without `_2`."""
+    """Suno's format: a folder with text_2.pt, coarse_2.pt and fine_2.pt, or the small ones without `_2`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -157,7 +158,7 @@ class SunoFormat:
         return pick(GPTConfig, args, {}, self.where(stage))
 
     def codec_config(self) -> CodecConfig:
-        """The package's file holds no sizes: they are read off the weights."""
+        """The codec's sizes, derived from the shapes of its weights: its file doesn't state them."""
         tensors = self.tensors("codec")
         first = next((t for n, t in tensors.items() if n.startswith("decoder.model.0.conv.conv.weight_v")), None)
         where = f"{self._codec_path()}: decoder.model.0.conv.conv.weight_v"
@@ -178,7 +179,7 @@ class SunoFormat:
             return dict(read_tensors(self._codec_path(), ""))
         model = self._load(part).get("model")
         if not isinstance(model, dict):
-            raise CheckpointError(f"{self._path(part)}: holds no state dict under 'model'")
+            raise CheckpointError(f"{self._path(part)}: has no state dict under 'model'")
         named = named_tensors(model, f"{self._path(part)}: model")
         return {n.removeprefix("_orig_mod.").removeprefix("transformer."): t for n, t in named}
 
@@ -189,10 +190,10 @@ class SunoFormat:
         return load_pickle(self._path(stage))
 
     def _codec_path(self) -> Path:
-        """The codec beside the transformers, else EnCodec's own download (its name carries its hash)."""
-        beside = sorted(self.folder.glob("encodec_24khz*.th"))
-        if beside:
-            return beside[0]
+        """The codec's file: in the checkpoint's folder, else EnCodec's own download, whose name contains its hash."""
+        found = sorted(self.folder.glob("encodec_24khz*.th"))
+        if found:
+            return found[0]
         name = "encodec_24khz-d7cc33bc.th"
         target = Path(torch.hub.get_dir()) / "checkpoints" / name
         if not target.exists():
@@ -200,9 +201,10 @@ class SunoFormat:
             url = f"https://dl.fbaipublicfiles.com/encodec/v0/{name}"
             try:
                 torch.hub.download_url_to_file(url, str(target), hash_prefix="d7cc33bc", progress=False)
-            except (OSError, RuntimeError) as error:  # torch's word for a wrong hash
+            except (OSError, RuntimeError) as error:  # torch raises RuntimeError for a wrong hash
                 reason = one_line(error)
                 raise CheckpointError(
-                    f"{self.folder}: no encodec_24khz*.th, and {url} can't be fetched ({reason}); put the file there"
+                    f"{self.folder}: has no encodec_24khz*.th, and {url} can't be downloaded ({reason}); put the file "
+                    "into the folder"
                 ) from error
         return target

@@ -1,4 +1,4 @@
-"""A checkpoint of random weights in any size: what tests and benchmarks speak with. It makes noise, not speech."""
+"""Checkpoints of random weights in any size, for tests and benchmarks. They generate noise, not speech."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,10 @@ from pipeline.model.gpt import GPT, GPTConfig
 
 @dataclass(frozen=True)
 class RandomCheckpoint:
-    """Random weights behind the same names as `Checkpoint`, so that both are written by the same code.
+    """Random weights with the interface of `Checkpoint`, so that the same code writes both.
 
-    `eos_gain` enlarges the EOS row of the semantic head: ends then depend on the text, as they do in speech.
+    `eos_gain` scales the EOS row of the semantic head, so that where an utterance ends depends on its text, as in
+    speech.
     """
 
     n_layer: int = 2
@@ -51,7 +52,7 @@ class RandomCheckpoint:
 
     def coarse(self) -> GPT:
         model = self._random(GPT(self.gpt_config("coarse")), 2)
-        # transformers may pick ids past the second codebook, Suno can't: their rows are zero here, so that both agree
+        # transformers may sample ids past the second codebook, Suno can't: rows of zeros make both agree
         model.lm_head.weight.data[self.vocabulary.coarse_range(1)[1] :] = 0
         return model
 
@@ -62,7 +63,8 @@ class RandomCheckpoint:
         return self._random(Codec(self.codec_config), 4)
 
     def _random(self, model: nn.Module, salt: int):  # type: ignore[no-untyped-def]
-        """Seeded weights scaled so that signals keep their size through the layers and logits spread by about 5."""
+        """Set seeded weights, scaled so that activations keep their magnitude through the layers and logits have a
+        standard deviation of about 5."""
         generator = torch.Generator().manual_seed(1000 * self.seed + salt)
         for name, tensor in model.state_dict().items():
             if tensor.dim() < 2:
@@ -80,7 +82,7 @@ class RandomCheckpoint:
 
 
 def character_tokenizer() -> Tokenizer:
-    """A cased WordPiece over single characters of the scripts that Bark speaks: a tokenizer without a download."""
+    """A cased WordPiece tokenizer of single characters, of all scripts that Bark speaks. It needs no download."""
     blocks = [(0x21, 0x24F), (0x370, 0x52F), (0x900, 0x97F), (0x2010, 0x2030), (0x3000, 0x30FF), (0x4E00, 0x9FFF)]
     blocks.append((0xAC00, 0xD7A3))
     characters = [chr(c) for low, high in blocks for c in range(low, high + 1)]
@@ -94,7 +96,7 @@ def character_tokenizer() -> Tokenizer:
 
 
 def write_random_checkpoint(folder: Path, model: RandomCheckpoint | None = None) -> Path:
-    """Write a random checkpoint with a tokenizer in Hugging Face layout; returns the folder."""
+    """Write a random checkpoint with a tokenizer in Hugging Face's format; returns the folder."""
     save_huggingface(model or RandomCheckpoint(), folder)
     character_tokenizer().save(str(folder / "tokenizer.json"))
     return folder

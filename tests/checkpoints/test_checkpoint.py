@@ -1,4 +1,4 @@
-"""Both layouts, both ways; and whatever is wrong with a file is said with its name and keys."""
+"""Both formats are read and written; errors name the file and its keys."""
 
 import json
 import os
@@ -55,10 +55,10 @@ def test_conversion_round_trip_is_exact(tiny: Path, tmp_path: Path) -> None:
 
 def test_small_names_and_masks_load(tiny: Path, tmp_path: Path) -> None:
     save_suno(Checkpoint(tiny), tmp_path, small=True)
-    held = torch.load(tmp_path / "text.pt", weights_only=False)
-    held["model"]["_orig_mod.transformer.h.0.attn.bias"] = torch.ones(1, 1, 8, 8).tril()
-    held["model_args"]["vocab_size"] = None  # beside the two that count
-    torch.save(held, tmp_path / "text.pt")
+    content = torch.load(tmp_path / "text.pt", weights_only=False)
+    content["model"]["_orig_mod.transformer.h.0.attn.bias"] = torch.ones(1, 1, 8, 8).tril()
+    content["model_args"]["vocab_size"] = None  # beside input_vocab_size and output_vocab_size
+    torch.save(content, tmp_path / "text.pt")
     assert same(states(tiny), states(tmp_path))
 
 
@@ -78,7 +78,7 @@ def test_pickled_and_sharded_weights_load(tiny: Path, hf: Path) -> None:
     assert same(states(hf), expected)
 
 
-def test_ties_stored_once_load_and_broken_ties_are_refused(tiny: Path, hf: Path) -> None:
+def test_tied_weights_stored_once_load_and_differing_ones_are_refused(tiny: Path, hf: Path) -> None:
     path = hf / "model.safetensors"
     weights = load_file(path)
     once = {n: t for n, t in weights.items() if not n.startswith("fine_acoustics.lm_heads.")}
@@ -121,13 +121,13 @@ def test_wrong_keys_and_shapes_are_named(hf: Path, damage: Callable, says: str) 
     save_file(weights, hf / "model.safetensors")
     with pytest.raises(CheckpointError, match=says):
         load_all(hf)
-    with pytest.raises(CheckpointError, match=says):  # the driver's quick look finds the same
+    with pytest.raises(CheckpointError, match=says):  # the driver's check finds the same
         Checkpoint(hf).check()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "generation_config.json"])
 @pytest.mark.parametrize("size", [0, 100])
-def test_a_truncated_file_is_named(hf: Path, name: str, size: int) -> None:
+def test_truncated_file_is_named(hf: Path, name: str, size: int) -> None:
     os.truncate(hf / name, size)
     with pytest.raises(CheckpointError, match=name):
         load_all(hf)
@@ -135,7 +135,7 @@ def test_a_truncated_file_is_named(hf: Path, name: str, size: int) -> None:
 
 @pytest.mark.parametrize("name", ["text_2.pt", "fine_2.pt", "encodec_24khz.th"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_truncated_suno_file_is_named(suno: Path, name: str, share: float) -> None:
+def test_truncated_suno_file_is_named(suno: Path, name: str, share: float) -> None:
     os.truncate(suno / name, int((suno / name).stat().st_size * share))
     with pytest.raises(CheckpointError, match=name):
         load_all(suno)
@@ -147,7 +147,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("old_format", [False, True])
-def test_a_pickle_that_runs_code_is_refused_and_not_run(
+def test_pickle_that_runs_code_is_refused_and_not_executed(
     suno: Path, old_format: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(suno)
@@ -163,7 +163,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(
     assert (suno / "was_run").exists()  # it would have run
 
 
-def test_folders_that_are_no_bark_are_refused(hf: Path, tmp_path: Path) -> None:
+def test_folders_without_a_bark_checkpoint_are_refused(hf: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"neither config\.json"):
         Checkpoint(tmp_path / "empty")
@@ -173,28 +173,28 @@ def test_folders_that_are_no_bark_are_refused(hf: Path, tmp_path: Path) -> None:
 
 
 def change(path: Path, keys: tuple[str, ...], value: Any) -> None:
-    """Another value at a place in a JSON file."""
-    held = inner = json.loads(path.read_text())
+    """Set a value in a JSON file."""
+    content = inner = json.loads(path.read_text())
     for key in keys[:-1]:
         inner = inner[key]
     inner[keys[-1]] = value
-    path.write_text(json.dumps(held))
+    path.write_text(json.dumps(content))
 
 
 def refused(folder: Path, *says: str) -> None:
-    """By one line, at the driver's quick look and at the load."""
-    for look in (Checkpoint(folder).check, lambda: load_all(folder)):
+    """Both the driver's check and a load fail with one line that contains these texts."""
+    for call in (Checkpoint(folder).check, lambda: load_all(folder)):
         with pytest.raises(CheckpointError) as caught:
-            look()
+            call()
         message = str(caught.value)
         assert "\n" not in message and len(message) < 1000 and all(each in message for each in says), message
 
 
-NO_SIZE = ["abc", [1], -5, 2**40, 1.5, float("nan"), True, {}]
-NO_SECTION = ["abc", [1], 5, True, float("nan")]
+NOT_A_SIZE = ["abc", [1], -5, 2**40, 1.5, float("nan"), True, {}]
+NOT_A_SECTION = ["abc", [1], 5, True, float("nan")]
 
 
-@pytest.mark.parametrize("value", NO_SECTION, ids=repr)
+@pytest.mark.parametrize("value", NOT_A_SECTION, ids=repr)
 @pytest.mark.parametrize(
     ("name", "part"),
     [
@@ -202,12 +202,12 @@ NO_SECTION = ["abc", [1], 5, True, float("nan")]
         *(("generation_config.json", f"{part}_config") for part in ("semantic", "coarse_acoustics")),
     ],
 )
-def test_a_part_of_a_wrong_type_is_named(hf: Path, name: str, part: str, value: Any) -> None:
+def test_section_of_a_wrong_type_is_named(hf: Path, name: str, part: str, value: Any) -> None:
     change(hf / name, (part,), value)
-    refused(hf, name, f"{part} must hold names and values")
+    refused(hf, name, f"{part} must be an object with names and values")
 
 
-@pytest.mark.parametrize("value", [*NO_SIZE, None], ids=repr)
+@pytest.mark.parametrize("value", [*NOT_A_SIZE, None], ids=repr)
 @pytest.mark.parametrize(
     ("part", "key"),
     [
@@ -216,7 +216,7 @@ def test_a_part_of_a_wrong_type_is_named(hf: Path, name: str, part: str, value: 
         *(("coarse_acoustics_config", key) for key in ("coarse_semantic_pad_token", "coarse_infer_token")),
     ],
 )
-def test_a_wrong_number_of_the_vocabulary_is_named(hf: Path, part: str, key: str, value: Any) -> None:
+def test_wrong_token_id_is_named(hf: Path, part: str, key: str, value: Any) -> None:
     change(hf / "generation_config.json", (part, key), value)
     refused(hf, "generation_config.json", part, key, "whole number")
 
@@ -232,12 +232,12 @@ def test_a_wrong_number_of_the_vocabulary_is_named(hf: Path, part: str, key: str
         ("coarse_acoustics_config", "coarse_semantic_pad_token", 100_000, "coarse_semantic_pad_token 100000"),
     ],
 )
-def test_an_id_past_an_embedding_is_refused_before_a_run(hf: Path, part: str, key: str, value: int, says: str) -> None:
+def test_id_past_the_end_of_an_embedding_is_refused(hf: Path, part: str, key: str, value: int, says: str) -> None:
     change(hf / "generation_config.json", (part, key), value)
     refused(hf, "config.json", says)
 
 
-def test_the_last_id_that_an_embedding_holds_is_taken(hf: Path) -> None:
+def test_last_id_of_an_embedding_is_accepted(hf: Path) -> None:
     change(hf / "generation_config.json", ("semantic_config", "text_pad_token"), 129_599)
     change(hf / "generation_config.json", ("coarse_acoustics_config", "coarse_infer_token"), 12_095)
     change(hf / "generation_config.json", ("semantic_config", "text_encoding_offset"), 0)
@@ -258,12 +258,12 @@ def test_the_last_id_that_an_embedding_holds_is_taken(hf: Path) -> None:
         ("codec_config", "use_conv_shortcut", "no"),
     ],
 )
-def test_a_size_without_place_for_what_its_stage_reads_is_refused(hf: Path, part: str, key: str, value: Any) -> None:
+def test_size_too_small_for_its_stage_is_refused(hf: Path, part: str, key: str, value: Any) -> None:
     change(hf / "config.json", (part, key), value)
     refused(hf, f"config.json: {part}: {key}")
 
 
-def test_json_of_endless_depth_is_named(hf: Path) -> None:
+def test_deeply_nested_json_is_named(hf: Path) -> None:
     (hf / "config.json").write_text("[" * 200_000)
     with pytest.raises(CheckpointError, match=r"config\.json: can't be read as JSON"):
         Checkpoint(hf)
@@ -272,7 +272,7 @@ def test_json_of_endless_depth_is_named(hf: Path) -> None:
 @pytest.mark.parametrize(
     "weight_map", [None, [1], "abc", {}, {"a": 1}, {"a": ["x"]}, {"a": "../x"}, {"a": None}], ids=repr
 )
-def test_an_index_that_names_no_files_is_named(hf: Path, weight_map: Any) -> None:
+def test_index_without_file_names_is_named(hf: Path, weight_map: Any) -> None:
     (hf / "model.safetensors").unlink()
     (hf / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     refused(hf, "model.safetensors.index.json: weight_map")
@@ -281,20 +281,20 @@ def test_an_index_that_names_no_files_is_named(hf: Path, weight_map: Any) -> Non
 @pytest.mark.parametrize(
     "item", [{1: torch.zeros(2)}, {"semantic.x": "text"}, {"semantic.x": torch.eye(2).to_sparse()}], ids=repr
 )
-def test_a_pickle_of_other_things_than_weights_is_named(hf: Path, suno: Path, item: dict[Any, Any]) -> None:
+def test_pickle_without_weights_is_named(hf: Path, suno: Path, item: dict[Any, Any]) -> None:
     (hf / "model.safetensors").unlink()
     torch.save(item, hf / "pytorch_model.bin")
     refused(hf, "pytorch_model.bin", str(next(iter(item))))
-    held = torch.load(suno / "text_2.pt", weights_only=False)
-    torch.save(held | {"model": item}, suno / "text_2.pt")
+    content = torch.load(suno / "text_2.pt", weights_only=False)
+    torch.save(content | {"model": item}, suno / "text_2.pt")
     refused(suno, "text_2.pt: model", str(next(iter(item))))
 
 
 @pytest.mark.parametrize("model_args", [[1], "abc", 5, {"n_layer": "x"}, {"input_vocab_size": 9}], ids=repr)
 def test_wrong_model_args_are_named(suno: Path, model_args: Any) -> None:
-    held = torch.load(suno / "text_2.pt", weights_only=False)
-    model_args = held["model_args"] | model_args if isinstance(model_args, dict) else model_args
-    torch.save(held | {"model_args": model_args}, suno / "text_2.pt")
+    content = torch.load(suno / "text_2.pt", weights_only=False)
+    model_args = content["model_args"] | model_args if isinstance(model_args, dict) else model_args
+    torch.save(content | {"model_args": model_args}, suno / "text_2.pt")
     refused(suno, "text_2.pt: model_args")
 
 
@@ -308,25 +308,25 @@ def test_wrong_model_args_are_named(suno: Path, model_args: Any) -> None:
     ],
     ids=["flat", "small", "other shape", "number"],
 )
-def test_a_damaged_suno_codec_is_named(suno: Path, name: Any, tensor: torch.Tensor) -> None:
-    held = torch.load(suno / "encodec_24khz.th", weights_only=False)
-    torch.save(held | {name: tensor}, suno / "encodec_24khz.th")
+def test_damaged_suno_codec_is_named(suno: Path, name: Any, tensor: torch.Tensor) -> None:
+    content = torch.load(suno / "encodec_24khz.th", weights_only=False)
+    torch.save(content | {name: tensor}, suno / "encodec_24khz.th")
     refused(suno, str(suno), str(name).removesuffix("_g").removesuffix("_v"))
 
 
-def test_weights_of_whole_numbers_are_named(hf: Path) -> None:
+def test_integer_weights_are_named(hf: Path) -> None:
     weights = load_file(hf / "model.safetensors")
     weights["semantic.lm_head.weight"] = weights["semantic.lm_head.weight"].long()
     save_file(weights, hf / "model.safetensors")
-    refused(hf, "semantic model: lm_head.weight holds torch.int64")
+    refused(hf, "semantic model: lm_head.weight is torch.int64")
 
 
-def test_the_quick_look_passes_both_layouts(tiny: Path, tiny_suno: Path) -> None:
+def test_check_accepts_both_formats(tiny: Path, tiny_suno: Path) -> None:
     Checkpoint(tiny).check()
     Checkpoint(tiny_suno).check()
 
 
-def test_the_fingerprint_follows_the_weights(hf: Path, tiny: Path) -> None:
+def test_fingerprint_depends_on_the_weights(hf: Path, tiny: Path) -> None:
     before = Checkpoint(hf).fingerprint
     assert before == Checkpoint(tiny).fingerprint
     weights = load_file(hf / "model.safetensors")

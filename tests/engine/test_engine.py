@@ -1,4 +1,4 @@
-"""The engine's bookkeeping, on a model of a few lines: the next token is the fed one plus one."""
+"""The engine's scheduling, on a model of a few lines: the next token is the last one plus one."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ V = 50
 
 
 class CountingModel:
-    """Its likeliest next id is the last fed one plus one; id 40 makes everything after it not finite."""
+    """Its likeliest next id is the last input plus one; the logits after id 40 are not finite."""
 
     head_rows = (0, V)
     merged_len = 0
@@ -47,13 +47,13 @@ GREEDY = SamplingParams((0, 0), 0.0)
 
 
 def count(start: int, *lengths: int, carried: bool = False) -> GenerationTask:
-    """Counts up from `start` in requests of these lengths; each goes on where the last ended."""
-    made: list[int] = []
+    """Counts up from `start` in requests of these lengths; each continues where the last one ended."""
+    tokens: list[int] = []
     for i, length in enumerate(lengths):
-        prompt = None if carried and i else np.array([made[-1] if made else start])
-        result: DecodeResult = yield DecodeRequest(prompt, length, ((0, V),), GREEDY, len(made))
-        made += result.tokens
-    return made
+        prompt = None if carried and i else np.array([tokens[-1] if tokens else start])
+        result: DecodeResult = yield DecodeRequest(prompt, length, ((0, V),), GREEDY, len(tokens))
+        tokens += result.tokens
+    return tokens
 
 
 def run(engine: Engine, *tasks: GenerationTask) -> list:
@@ -62,18 +62,18 @@ def run(engine: Engine, *tasks: GenerationTask) -> list:
         engine.submit(task, done.append)
     while engine.step():
         pass
-    assert all(len(done) == 1 for done in results)  # each is answered once
+    assert all(len(done) == 1 for done in results)  # each gets one result
     return [done[0] for done in results]
 
 
-def test_more_programs_than_slots_each_finish_once(engine: Engine) -> None:
+def test_more_tasks_than_slots_each_finish_once(engine: Engine) -> None:
     results = run(engine, *(count(i, 1 + i % 7, 2) for i in range(1, 20)))
     assert results == [list(range(i + 1, i + 1 + (1 + i % 7) + 2)) for i in range(1, 20)]
     assert engine.busy_slot_steps <= engine.steps * 3
-    assert engine.busy_slot_steps > 0.8 * engine.steps * 3  # a freed slot is given to the next at once
+    assert engine.busy_slot_steps > 0.8 * engine.steps * 3  # a free slot goes to the next request at once
 
 
-def test_a_request_without_a_prompt_goes_on_in_its_slot(engine: Engine) -> None:
+def test_request_without_a_prompt_continues_in_its_slot(engine: Engine) -> None:
     assert run(engine, count(3, 4, 4, 4, carried=True)) == [list(range(4, 16))]
     assert isinstance(engine.model, CountingModel) and engine.model.prefills == 1
 
@@ -86,14 +86,14 @@ def test_eos_ends_a_request_and_is_not_a_token(engine: Engine) -> None:
     assert run(engine, until_ten()) == [DecodeResult([6, 7, 8, 9], "eos")]
 
 
-def test_output_that_is_not_finite_fails_its_row_alone(engine: Engine) -> None:
+def test_output_that_is_not_finite_fails_only_its_row(engine: Engine) -> None:
     good, bad, other = run(engine, count(1, 9), count(38, 9), count(2, 9))
     assert isinstance(bad, RowError) and bad.kind == "not_finite"
     assert good == list(range(2, 11)) and other == list(range(3, 12))
     assert run(engine, count(7, 2)) == [[8, 9]]  # the slot is free again
 
 
-def test_a_narrow_range_with_eos_stands_beside_a_wide_one(engine: Engine) -> None:
+def test_narrow_range_with_eos_beside_a_wide_range(engine: Engine) -> None:
     def until_ten() -> GenerationTask:
         result = yield DecodeRequest(np.array([5]), 30, ((0, 11),), SamplingParams((0, 0), 0.0, eos=10))
         return result.stop
@@ -101,12 +101,12 @@ def test_a_narrow_range_with_eos_stands_beside_a_wide_one(engine: Engine) -> Non
     assert run(engine, count(1, 20), until_ten()) == [list(range(2, 22)), "eos"]
 
 
-def test_a_prompt_whose_output_is_not_finite_fails_alone(engine: Engine) -> None:
+def test_prompt_with_output_that_is_not_finite_fails_only_its_row(engine: Engine) -> None:
     bad, good = run(engine, count(40, 3), count(1, 3))
     assert isinstance(bad, RowError) and good == [2, 3, 4]
 
 
-def test_an_error_in_a_program_fails_its_row_alone(engine: Engine) -> None:
+def test_error_in_a_task_fails_only_its_row(engine: Engine) -> None:
     def refuses() -> GenerationTask:
         yield DecodeRequest(np.array([1]), 2, ((0, V),), GREEDY)
         raise RowError("refused", "no")
@@ -116,7 +116,7 @@ def test_an_error_in_a_program_fails_its_row_alone(engine: Engine) -> None:
     assert good == [2, 3, 4, 5, 6]
 
 
-def test_programs_may_be_submitted_while_others_run(engine: Engine) -> None:
+def test_tasks_may_be_submitted_while_others_run(engine: Engine) -> None:
     results: dict[str, list[int]] = {}
 
     def first_done(output: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""One draw: filters in Suno's order, temperature 0 as argmax, and the rules of EOS."""
+"""Sampling one token: filters in Suno's order, temperature 0 as argmax, and the rules of EOS."""
 
 import torch
 
@@ -7,26 +7,27 @@ from pipeline.engine.sampling import SamplingParams, apply_top_p_top_k, sample
 LOGITS = torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0])
 
 
-def kept(**filters: float) -> list[int]:
+def allowed(**filters: float) -> list[int]:
+    """Ids that the filters leave."""
     result = apply_top_p_top_k(LOGITS, SamplingParams((0, 0), 0.7, **filters))  # type: ignore[arg-type]
     return torch.isfinite(result).nonzero().flatten().tolist()
 
 
 def test_filters_keep_the_likeliest() -> None:
-    assert kept(top_k=2) == [0, 1]
-    assert kept(top_p=0.5) == [0]  # the first alone has 0.64: it stays
-    assert kept(top_p=0.7) == [0, 1]  # the one that crosses the limit stays, too
-    assert kept(top_p=0.9, top_k=3) == [0, 1, 2]  # top_p first; the other way around it would leave two
-    assert kept(top_k=99) == [0, 1, 2, 3, 4]
+    assert allowed(top_k=2) == [0, 1]
+    assert allowed(top_p=0.5) == [0]  # the first id alone has 0.64: it stays
+    assert allowed(top_p=0.7) == [0, 1]  # the id that crosses the limit stays, too
+    assert allowed(top_p=0.9, top_k=3) == [0, 1, 2]  # top_p first; in the other order two would be left
+    assert allowed(top_k=99) == [0, 1, 2, 3, 4]
 
 
 def test_top_p_looks_at_probabilities_before_temperature() -> None:
     hot = SamplingParams((1, 1), 50.0, top_p=0.7)
     sampled = {sample(LOGITS[None].clone(), [hot], [step]).indices[0] for step in range(200)}
-    assert sampled == {0, 1}  # nearly even after temperature, yet only what 0.7 keeps before it
+    assert sampled == {0, 1}  # nearly even after temperature, but only those that top_p leaves before it
 
 
-def test_greedy_rows_stand_beside_sampled_ones() -> None:
+def test_greedy_rows_beside_sampled_rows() -> None:
     logits = LOGITS.repeat(3, 1)
     params_list = [SamplingParams((0, 0), 0.0), SamplingParams((5, 5), 5.0), SamplingParams((0, 0), 0.0, top_k=3)]
     for step in range(30):
@@ -36,7 +37,7 @@ def test_greedy_rows_stand_beside_sampled_ones() -> None:
         assert result.indices[1] == alone.indices[0]
 
 
-def test_eos_ends_when_drawn_or_likely_enough() -> None:
+def test_eos_ends_when_sampled_or_likely_enough() -> None:
     last = torch.tensor([[0.0, 0.0, 9.0]])
     assert sample(last.clone(), [SamplingParams((0, 0), 0.0, eos=2)], [0]).stops == ["eos"]
     assert sample(last.clone(), [SamplingParams((0, 0), 0.0)], [0]).stops == [None]  # no EOS in this request
@@ -47,7 +48,7 @@ def test_eos_ends_when_drawn_or_likely_enough() -> None:
     assert stops == {"eos", None}
 
 
-def test_min_eos_p_is_read_after_temperature() -> None:
+def test_min_eos_p_applies_after_temperature() -> None:
     logits = torch.tensor([[2.0, 0.0]])  # P(EOS) 0.12; at temperature 10: 0.45
     hot = SamplingParams((0, 0), 10.0, eos=1, min_eos_p=0.2)
     cold = SamplingParams((0, 0), 1.0, eos=1, min_eos_p=0.2)
@@ -55,7 +56,7 @@ def test_min_eos_p_is_read_after_temperature() -> None:
     assert not all(sample(logits.clone(), [cold], [s]).stops[0] for s in range(20))
 
 
-def test_rows_that_are_not_finite_are_told() -> None:
+def test_rows_that_are_not_finite_are_reported() -> None:
     logits = torch.zeros(3, 4)
     logits[1, 2] = float("nan")
     assert sample(logits, [SamplingParams((0, 0), 0.7)] * 3, [0, 0, 0]).finite == [True, False, True]
