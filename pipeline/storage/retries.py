@@ -16,6 +16,7 @@ from pipeline.log import log
 
 T = TypeVar("T")
 GIVE_UP_AFTER_S = 90
+FIRST_WAIT_S = 0.3  # at most, before the second attempt; the limit doubles with each further attempt
 LOG_AT_ATTEMPT = 5  # after some seconds
 # Modules in which storage clients define their errors; which of them is installed is the user's choice
 CLIENTS = {"aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urllib3"}
@@ -72,7 +73,7 @@ def retry_transient(give_up_after_s: float, max_wait_s: float, max_attempts: int
     stop: Any = tenacity.stop_after_delay(give_up_after_s)
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),
-        wait=tenacity.wait_random_exponential(multiplier=0.3, max=max_wait_s),
+        wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=max_wait_s),
         stop=stop | tenacity.stop_after_attempt(max_attempts) if max_attempts else stop,
         reraise=True,
     )

@@ -60,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ManifestServer]:
-    monkeypatch.setattr(retries, "GIVE_UP_AFTER_S", 2.0)
+    monkeypatch.setattr(retries, "GIVE_UP_AFTER_S", 1.0)
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.03)
     http = ManifestServer(("127.0.0.1", 0), Handler)
     buffer = io.BytesIO()
     pq.write_table(pa.table({"id": [f"r{i}" for i in range(100)], "text": ["A sentence."] * 100}), buffer)

@@ -34,6 +34,7 @@ def http_error(module: str, attribute: str, status: int) -> Exception:
 def flaky(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function of errors: an in-memory store whose first reads raise them."""
     monkeypatch.setattr(retries, "GIVE_UP_AFTER_S", 1.0)
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.03)
     store = Store("memory://flaky")
     store.put("there", b"content")
     fs = store._location[0]
