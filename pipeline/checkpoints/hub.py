@@ -123,7 +123,8 @@ class Hub:
         return cached
 
     def _fetch(self, files: Sequence[str], from_cache: bool) -> Path:
-        """
+        """Folder of the snapshot, from the cache alone or with downloads.
+
         Raises:
             LocalEntryNotFoundError: not all of it is in the cache, and the network is not to be used or is down.
             CheckpointError: no such repository or revision, or the hub refuses.
