@@ -1,5 +1,6 @@
 """`barkery say` and `barkery voices`: one text into one sound file, and the voices to choose from."""
 
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,30 +37,37 @@ def say(
     if output.is_dir():
         raise ConfigError(f"{output}: is a folder; name a file")
     seed = secrets.randbits(32) if seed is None else seed
-    samples = load(model, device, tokenizer).say(text, voice=voice, seed=seed)
+    samples = load(model, device, tokenizer, text).say(text, voice=voice, seed=seed)
     Store(str(output.parent.absolute())).put(output.name, encode(to_int16(samples), audio_format))
     print(f"{output}: {samples.size / 24_000:.2f} s, seed {seed}")
 
 
-def load(model: str, device: str, tokenizer: str | None) -> "Bark":
+def load(model: str, device: str, tokenizer: str | None, text: str) -> "Bark":
     """Load a model for one text. A narrow one, such as puppy, is computed on one thread and without compiled kernels.
 
-    Importing numba takes half a second and compiling six, the first time; a short text needs one second of arithmetic
-    without them. Operators this small gain nothing from a second thread, and wait for it when cores are shared.
+    Importing numba takes half a second, and compiling six the first time; a short text needs half a second of
+    arithmetic without them. Operators this small gain nothing from a second thread, and wait for it when cores are
+    shared. A text of one segment needs one slot, which halves the arithmetic.
     """
+    gc.disable()  # collecting torch's 200,000 objects, which stay until the end, takes 0.4 s at import and exit
     import torch
 
     from pipeline.bark.build import MIN_AUTOTUNE_WIDTH
     from pipeline.bark.synthesize import Bark
+    from pipeline.bark.text import SegmentLimits
     from pipeline.checkpoints.checkpoint import Checkpoint
     from pipeline.checkpoints.hub import resolve
     from pipeline.kernels.reference import VARIABLE
 
+    gc.freeze()
+    gc.enable()
     checkpoint = Checkpoint(resolve(model))
+    slots = None
     if checkpoint.width < MIN_AUTOTUNE_WIDTH:
         os.environ.setdefault(VARIABLE, "reference")
         torch.set_num_threads(1)
-    return Bark.load(checkpoint.folder, device=device, tokenizer=tokenizer)
+        slots = 1 if len(text) <= SegmentLimits().max_chars else None
+    return Bark.load(checkpoint.folder, device=device, tokenizer=tokenizer, slots=slots)
 
 
 def voices(

@@ -1,4 +1,4 @@
-"""examples/quickstart.py runs as it is."""
+"""examples/quickstart.py runs as it is, without Ray's processes to be fast."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import soundfile
 from examples import quickstart
 
 
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("in_process")
 def test_quickstart_speaks_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quickstart.main(tmp_path)
     for name in ("hello", "coffee"):
