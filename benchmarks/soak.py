@@ -18,13 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.rows import OUTPUTS, Memory, stubbed
+from benchmarks.rows import OUTPUTS, Memory, replace_stages
 from pipeline import spec
 from pipeline.bark.voice import HistoryPrompt
 from pipeline.checkpoints.random import write_random_checkpoint
 from pipeline.config import parse
-from pipeline.flow import pools
-from pipeline.flow.actors import POOLS
 from pipeline.flow.driver import run
 from pipeline.flow.planning import ModelInfo, plan_manifest
 from pipeline.storage.store import Store
@@ -69,7 +67,7 @@ def large_manifest(gigabytes: float, path: Path) -> None:
 def main() -> None:
     what, size = sys.argv[1], float(sys.argv[2])
     outputs = ten_seconds() if what == "text" else OUTPUTS
-    pools.POOLS = {name: stubbed(actor, outputs) for name, actor in POOLS.items()}
+    replace_stages(outputs)
     with tempfile.TemporaryDirectory(prefix="barkery-soak-") as name:
         folder = Path(name)
         values: dict[str, Any] = {

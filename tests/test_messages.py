@@ -9,7 +9,7 @@ import pytest
 from pipeline.cli.main import main
 from pipeline.config import parse
 from pipeline.errors import ConfigError, StorageError
-from pipeline.flow import driver as run
+from pipeline.flow import cluster
 from pipeline.flow.planning import ModelInfo, settings_to_save, tokenizer_hash
 from pipeline.storage import retries
 from pipeline.storage.store import Store
@@ -69,9 +69,9 @@ def test_error_is_one_line_without_secrets(
 
 
 def test_names_an_invalid_cluster_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
     with pytest.raises(ConfigError, match="Ray at nonsense: can't connect: "):
-        run.connect("nonsense")
+        cluster.connect("nonsense")
 
 
 def test_saved_settings_have_no_secrets() -> None:

@@ -48,4 +48,4 @@ def check_free_memory(slots: int, slot_bytes: int, device: torch.device) -> None
 
 def engine_stats(engine: Engine) -> Stats:
     """The engine's counters as a stage's statistics."""
-    return Stats(engine.tokens, engine.busy_slot_steps, engine.steps * engine.cache.slots)
+    return Stats(engine.tokens, engine.busy_slot_steps, engine.steps * engine.cache.slots, engine.partial)

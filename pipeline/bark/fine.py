@@ -1,4 +1,4 @@
-"""Two codebooks to eight: windows of 1024 frames, codebooks 2 to 7 one after another in each.
+"""Two codebooks to eight: in windows of 1024 frames, codebooks 2 to 7 are predicted one after the other.
 
 Source: suno-ai/bark `generation.py`, `generate_fine`.
 """
@@ -19,7 +19,7 @@ from pipeline.model.fine import FineGPT
 
 @dataclass
 class FineJob:
-    """One utterance on its way through its windows. `codes` (T, Q) int64: voice, frames, padding to 1024."""
+    """One utterance and its current window. `codes` (T, Q) int64: voice, frames, padding to 1024."""
 
     codes: Tensor
     num_history: int
@@ -34,7 +34,7 @@ class FineJob:
         return max(0, -(-(self.num_frames - (spec.FINE_WINDOW - self.num_history)) // spec.FINE_HOP)) + 1
 
     def view(self) -> "Window":
-        """The current window. The last one is right-aligned: some of its frames are made again."""
+        """The current window. The last one is right-aligned, so some of its frames are predicted again."""
         last = len(self.codes) - spec.FINE_WINDOW
         start = min(self.window * spec.FINE_HOP, last)
         fill = min(self.num_history + self.window * spec.FINE_HOP, last + spec.FINE_HOP) - start
@@ -44,21 +44,21 @@ class FineJob:
 
 @dataclass(frozen=True)
 class Window:
-    """codes (1024, Q), a view of its utterance's: frames from `fill` on are predicted, from `end` on are padding."""
+    """A view (1024, Q) of an utterance's codes. Frames from `fill` on are predicted, those from `end` on padding."""
 
     codes: Tensor
     fill: int
     end: int
 
 
-BATCH = {"cpu": 1, "cuda": 4}  # windows of one pass. A CPU is at its matrix rate with one
+BATCH = {"cpu": 1, "cuda": 4}  # windows in one pass. A CPU reaches its matrix rate with one
 
 
 class FineStage:
-    """The fine transformer; `step` is one window of each of the next few utterances.
+    """The fine transformer; `step` predicts one window of each of the next few utterances.
 
-    A pass is always the same number of windows of 1024 frames, filled up with repetitions: its shape never changes,
-    so its arithmetic can't depend on how many utterances are there.
+    All passes have the same number of windows of 1024 frames (the last one is repeated to fill it). Since the shape
+    never changes, the arithmetic can't depend on the number of utterances.
     """
 
     def __init__(self, model: FineGPT):
@@ -70,7 +70,7 @@ class FineStage:
         self.windows = 0
 
     def submit(self, utterance: Utterance, x: np.ndarray, done: DoneCallback) -> None:
-        """x (2, F) coarse codes; `done` gets (8, F)."""
+        """Queue coarse codes x (2, F); `done` gets (8, F)."""
         num_frames = x.shape[1]
         empty = np.full((spec.NUM_CODEBOOKS - x.shape[0], num_frames), spec.FINE_PAD)
         codes = np.concatenate([x, empty])
@@ -78,8 +78,8 @@ class FineStage:
         if utterance.voice:
             num_history = utterance.voice.fine_history.shape[1]
             codes = np.concatenate([utterance.voice.fine_history, codes], axis=1)
-        # The model is not causal: a short utterance is padded to a whole window, and its padding is predicted too,
-        # because each codebook reads what the ones before made of every frame.
+        # The model is not causal. A short utterance is padded to a whole window, and the padding is predicted too,
+        # because each codebook reads the earlier codebooks of all frames.
         pad = max(0, spec.FINE_WINDOW - codes.shape[1])
         codes = np.pad(codes, ((0, 0), (0, pad)), constant_values=spec.FINE_PAD)
         key = make_key(utterance.seed, "fine")
@@ -98,38 +98,41 @@ class FineStage:
             if finite and job.window < job.num_windows:
                 unfinished.append(job)
                 continue
-            made = job.codes[job.num_history : job.num_history + job.num_frames].T.cpu().numpy()  # (8, F)
-            job.done(made if finite else RowError("not_finite", "the fine model's output is not finite"))
+            codes = job.codes[job.num_history : job.num_history + job.num_frames].T.cpu().numpy()  # (8, F)
+            job.done(codes if finite else RowError("not_finite", "the fine model's output is not finite"))
         self.jobs.extendleft(reversed(unfinished))
         return bool(self.jobs)
 
     def _windows(self, jobs: list[FineJob]) -> list[bool]:
-        """Predict codebooks 2..7 for one window of each, in place; False where the model's output is not finite."""
+        """Predict codebooks 2..7 of one window of each job, in place; returns whether each output is finite."""
         views = [job.view() for job in jobs]
         codes = torch.stack([view.codes for view in views + views[-1:] * (self.batch - len(views))])  # (B, 1024, Q)
         finite = [torch.ones((), dtype=torch.bool, device=self.device) for _ in jobs]
         for codebook in range(spec.NUM_COARSE_CODEBOOKS, spec.NUM_CODEBOOKS):
-            first, end = self._asked(views, codebook)
+            first, end = self._frames_to_predict(views, codebook)
             logits = self.model(codes, codebook, first, end)  # (B, end - first, 1024)
             for i, (job, view) in enumerate(zip(jobs, views, strict=True)):
-                mine = logits[i, view.fill - first :]
-                finite[i] &= torch.isfinite(mine.sum())
-                codes[i, view.fill : view.fill + len(mine), codebook] = self._draw(mine, job, codebook, view.fill)
+                own = logits[i, view.fill - first :]
+                finite[i] &= torch.isfinite(own.sum())
+                codes[i, view.fill : view.fill + len(own), codebook] = self._sample(own, job, codebook, view.fill)
         for i, view in enumerate(views):
             view.codes[view.fill :] = codes[i, view.fill :]
         self.passes += 1
         self.windows += len(jobs)
         return torch.stack(finite).tolist()
 
-    def _asked(self, views: list[Window], codebook: int) -> tuple[int, int | None]:
-        """Frames to predict: alone in a pass, not those of the window before nor, in the last codebook, padding,
-        which nobody reads. In a batch all, so that no row's shape follows from another's."""
+    def _frames_to_predict(self, views: list[Window], codebook: int) -> tuple[int, int | None]:
+        """The first frame to predict and the one after the last (None: the end of the window).
+
+        With one window per pass: without the frames of the window before and, in the last codebook, without the
+        padding, which is not read. In a batch: all frames, so that no row's shape depends on another row.
+        """
         if self.batch > 1:
             return 0, None
         return views[0].fill, views[0].end if codebook == spec.NUM_CODEBOOKS - 1 else None
 
-    def _draw(self, logits: Tensor, job: FineJob, codebook: int, fill: int) -> Tensor:
-        """logits (T, 1024) -> codes (T,). The noise of a frame follows from its window, codebook and place in it."""
+    def _sample(self, logits: Tensor, job: FineJob, codebook: int, fill: int) -> Tensor:
+        """Sample codes (T,) from logits (T, 1024). A frame's noise follows from its window, codebook and position."""
         if job.temperature == 0:
             return logits.argmax(-1)
         first = (job.window * spec.NUM_CODEBOOKS + codebook) * spec.FINE_WINDOW + fill
@@ -139,4 +142,5 @@ class FineStage:
 
     @property
     def stats(self) -> Stats:
-        return Stats(self.windows * spec.FINE_HOP, self.windows, self.passes * self.batch)
+        partial = sum(job.window / job.num_windows for job in list(self.jobs))  # a copy: another thread runs `step`
+        return Stats(self.windows * spec.FINE_HOP, self.windows, self.passes * self.batch, partial)

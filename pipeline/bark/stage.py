@@ -38,6 +38,7 @@ class Stats:
     tokens: int = 0
     busy: int = 0
     capacity: int = 0
+    partial: float = 0.0  # unfinished utterances, each counted as the share of its expected tokens, for progress only
 
 
 DoneCallback = Callable[[Any], None]  # called once with the stage's output or a RowError

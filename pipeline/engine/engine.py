@@ -59,6 +59,8 @@ class Sequence:
     done: DoneCallback
     request: DecodeRequest
     rank: tuple[int, int]  # of the waiting sequences the lowest rank is next
+    expected: int  # tokens of all requests together, or an estimate
+    generated: int = 0  # tokens of the requests before the current one
     tokens: list[int] = field(default_factory=list)  # of the current request
     last_token: int = 0  # sampled, not yet an input
     position: int = 0  # of last_token in the cache
@@ -87,10 +89,15 @@ class Engine:
         The longest task starts first, so that no slot works alone at the end. `length` is its number of tokens, or
         any estimate that grows with it. Tasks of equal length start in the order of arrival.
         """
-        sequence = Sequence(
-            task, done, DecodeRequest(None, 0, (), SamplingParams((0, 0), 0)), (-length, next(self._arrivals))
-        )
+        rank = (-length, next(self._arrivals))
+        sequence = Sequence(task, done, DecodeRequest(None, 0, (), SamplingParams((0, 0), 0)), rank, expected=length)
         self._advance(sequence, None)
+
+    @property
+    def partial(self) -> float:
+        """Sequences in slots, each counted as the share of its expected tokens that it has. Any thread may ask."""
+        active = [sequence for sequence in list(self.slots) if sequence and sequence.expected]
+        return sum(min(1.0, (s.generated + len(s.tokens)) / s.expected) for s in active)
 
     @torch.inference_mode()
     def step(self) -> bool:
@@ -168,6 +175,7 @@ class Engine:
         except RowError as error:
             sequence.done(error)
             return
+        sequence.generated += len(sequence.tokens)
         sequence.tokens = []
         if sequence.request.prompt is None:
             assert slot is not None, "a task's first request needs a prompt"

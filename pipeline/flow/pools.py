@@ -1,4 +1,4 @@
-"""The plan as a Ray Dataset of four actor pools. All of Ray Data's traps are settled on this page."""
+"""A plan as a Ray Dataset of actor pools. All workarounds for Ray Data are in this file."""
 
 import logging
 import warnings
@@ -9,44 +9,47 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
-from pipeline.config import PoolConfig
-from pipeline.flow.actors import POOLS, Setup
+from pipeline.bark.registry import StageSpec
+from pipeline.flow.pool_actor import ActorSetup, PoolActor
 from pipeline.flow.stall import stall_guard
 from pipeline.schema import SHARD
 
-# Of a shard whose actor died; then the round ends and the driver plans what is missing. Enough for isolation.py to find
-# some rows that kill their process; where every row does, the round ends without a commit, and the run with it.
+# Retries of a shard whose actor died; after that the round ends and the driver plans what is missing. Enough for
+# isolation.py to find some rows that kill their process; if every row does, the round ends without a commit, and the
+# run with it.
 MAX_TASK_RETRIES = 20
 
 
-def receipts(shards: list[int], setup: Setup) -> Iterator[dict[str, Any]]:
-    """Run these shards through the pools; one receipt for each, as it is committed, in any order."""
+def receipts(shards: list[int], setup: ActorSetup) -> Iterator[dict[str, Any]]:
+    """Run these shards through the pools; yields the receipt of each when it is committed, in any order."""
     dataset = build(shards, setup)
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from batch.to_pylist()
 
 
-def build(shards: list[int], setup: Setup) -> Dataset:
-    """One block is one row is one shard, all the way: Ray can neither merge nor split shards."""
+def build(shards: list[int], setup: ActorSetup) -> Dataset:
+    """One block is one row is one shard in all pools, so that Ray can neither merge nor split shards."""
     set_context(setup)
-    # Blocks, not `read_parquet`: a read task fused in front of an async actor runs on its event loop and freezes
-    # every shard in flight there (and hangs the job if it raises). An input of blocks has no read task at all.
-    dataset = ray.data.from_arrow([pa.Table.from_pylist([{"shard": shard}], schema=SHARD) for shard in shards])
-    for name, actor in POOLS.items():
-        dataset = add_pool(dataset, actor, setup.config.pools[name], setup)
+    # Blocks, not `read_parquet`: a read task fused in front of an async actor runs on its event loop and blocks
+    # all shards in flight there (and hangs the job if it raises). An input of blocks has no read task.
+    # `from_blocks`, not `from_arrow`, which runs a task for each table: a process more to start before the first actor.
+    dataset = ray.data.from_blocks([pa.Table.from_pylist([{"shard": shard}], schema=SHARD) for shard in shards])
+    for stage in setup.stages:
+        dataset = add_pool(dataset, stage, setup)
     return dataset
 
 
-def add_pool(dataset: Dataset, actor: type, pool: PoolConfig, setup: Setup) -> Dataset:
-    """Actor pools are never fused with each other, so each is an operator of its own."""
+def add_pool(dataset: Dataset, stage: StageSpec, setup: ActorSetup) -> Dataset:
+    """Add one operator: Ray Data never fuses actor pools with each other."""
+    pool = setup.config.pools[stage.name]
     size: dict[str, Any]
     if isinstance(pool.actors, int):
         size = {"size": pool.actors}
     else:
         size = {"min_size": pool.actors.min, "max_size": pool.actors.max}
     return dataset.map_batches(
-        actor,
-        batch_size=1,  # the one shard of a block; GPU pools insist on a number
+        type(stage.name.capitalize(), (PoolActor,), {}),  # Ray names the actors' processes after the class
+        batch_size=1,  # the one shard of a block; GPU pools require a number
         batch_format="pyarrow",
         udf_modifying_row_count=False,
         compute=ActorPoolStrategy(
@@ -57,25 +60,25 @@ def add_pool(dataset: Dataset, actor: type, pool: PoolConfig, setup: Setup) -> D
         ),
         num_cpus=pool.num_cpus,
         num_gpus=pool.num_gpus or None,
-        fn_constructor_kwargs={"setup": setup},
-        # Ray's default is to retry for ever, which a row that kills its process would use. No other way to say this
-        # in 2.60; gone in 2.64.
+        fn_constructor_kwargs={"setup": setup, "stage": stage},
+        # Ray's default is to retry forever, and a row that kills its process would make it do so. No other way to set
+        # this in 2.60; removed in 2.64.
         max_task_retries=MAX_TASK_RETRIES,
     )
 
 
-def set_context(setup: Setup) -> None:
-    """Ray Data's process-wide knobs, all of them."""
+def set_context(setup: ActorSetup) -> None:
+    """Set Ray Data's process-wide settings."""
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated", DeprecationWarning)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
-    context.enable_progress_bars = False  # ours count rows and audio, not blocks
+    context.enable_progress_bars = False  # progress.py counts rows and audio, not blocks
     context.print_on_execution_start = False
-    # Lost actors that can't be placed again make Ray wait for ever: when nothing has moved for so long, end the
-    # execution, and the driver starts what is missing anew.
+    # Ray waits forever for lost actors that can't be placed again. Instead, stall.py ends an execution in which nothing
+    # moves, and the driver starts the missing shards again.
     context.execution_no_progress_timeout_s = -1
     context.custom_execution_callback_classes = [stall_guard(setup.board, setup.config.stall_timeout_s)]
-    # A block that fails must not be dropped: it is a whole shard. It ends the round, which is then planned again.
+    # A block that fails must not be dropped: it is a whole shard. It ends the round, and the next round runs it again.
     context.max_errored_blocks = 0
-    context.actor_init_retry_on_errors = [OSError, ConnectionError]  # while weights are fetched
+    context.actor_init_retry_on_errors = [OSError, ConnectionError]  # while weights are downloaded
     context.actor_init_max_retries = 2

@@ -1,4 +1,4 @@
-"""Will the pools all run at once? Ray would not say: pools that don't fit take turns, and the job crawls."""
+"""Checks that all pools can run at once. Ray does not: pools that don't fit take turns, and the job is very slow."""
 
 import math
 from dataclasses import dataclass
@@ -7,57 +7,57 @@ from typing import Any
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError
 
-ALMOST = 1e-9  # fractions such as 0.1 add up inexactly
+TOLERANCE = 1e-9  # sums of fractions such as 0.1 are inexact
 
 
 @dataclass
 class Node:
-    """What is left of one node while actors are placed."""
+    """Free resources of one node while actors are placed."""
 
     cpus: float
     gpus: float
 
 
 def check(config: RunConfig, nodes: list[dict[str, float]]) -> None:
-    """Place every pool's minimum of actors on the nodes (`{"CPU": n, "GPU": n}` each).
+    """Try to place the minimum of every pool's actors on the nodes (`{"CPU": n, "GPU": n}` each).
 
     Raises:
-        ConfigError: they don't all fit; it names the pool and fractions that would.
+        ConfigError: they don't fit. Names the pool, and fractions that would fit.
     """
-    left = [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
+    nodes_left = [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
     actors = [
         (name, pool.num_gpus, pool.num_cpus) for name, pool in config.pools.items() for _ in range(pool.min_actors)
     ]
     for name, gpus, cpus in sorted(actors, key=lambda a: (a[1], a[2]), reverse=True):  # the largest first
         if gpus > 1 and gpus != int(gpus):
             raise ConfigError(f"pools.{name}.num_gpus: above 1 it must be a whole number, is {gpus:g}")
-        fitting = [n for n in left if n.gpus + ALMOST >= gpus and n.cpus + ALMOST >= cpus]
+        fitting = [n for n in nodes_left if n.gpus + TOLERANCE >= gpus and n.cpus + TOLERANCE >= cpus]
         if not fitting:
             raise ConfigError(refusal(config, nodes, name))
-        best = min(fitting, key=lambda n: (n.gpus, n.cpus))  # the fullest that still takes it
+        best = min(fitting, key=lambda n: (n.gpus, n.cpus))  # the fullest one that it fits on
         best.gpus -= gpus
         best.cpus -= cpus
 
 
 def refusal(config: RunConfig, nodes: list[dict[str, float]], name: str) -> str:
-    """What is asked, what is there, and what would fit."""
+    """The error message: requested and available resources, and what would fit."""
     pools = config.pools.values()
-    have = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("GPU", "CPU")}
+    available = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("GPU", "CPU")}
     asked = {
         "GPU": sum(p.min_actors * p.num_gpus for p in pools),
         "CPU": sum(p.min_actors * p.num_cpus for p in pools),
     }
-    short = "GPU" if asked["GPU"] > have["GPU"] + ALMOST else "CPU"
+    short = "GPU" if asked["GPU"] > available["GPU"] + TOLERANCE else "CPU"
     key = f"num_{short.lower()}s"
     sharing = sum(p.min_actors for p in pools if getattr(p, key))
     text = (
         f"pools.{name} does not fit beside the others: all pools must run at once, and they ask for "
-        f"{asked['GPU']:g} GPUs and {asked['CPU']:g} CPUs of {have['GPU']:g} GPUs and {have['CPU']:g} CPUs "
+        f"{asked['GPU']:g} GPUs and {asked['CPU']:g} CPUs of {available['GPU']:g} GPUs and {available['CPU']:g} CPUs "
         f"on {len(nodes)} node{'s' if len(nodes) > 1 else ''}"
     )
-    if not have[short]:
+    if not available[short]:
         return f"{text}; there is no {short}: set {key}: 0 and device: cpu, or connect to another cluster"
-    share = math.floor(100 * have[short] / sharing) / 100
+    share = math.floor(100 * available[short] / sharing) / 100
     return f"{text}; {key}: {share:g} for each of the {sharing} actors would fit (set cluster_can_grow to skip this)"
 
 

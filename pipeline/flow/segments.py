@@ -1,4 +1,4 @@
-"""Between rows, segments and the edges' columns: what an actor does around its stage. Knows no Ray."""
+"""Rows to segments, segments to the inputs of a stage, and segments back to rows. No Ray here."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -21,15 +21,13 @@ from pipeline.shards.audio import Clip
 from pipeline.shards.writer import FailedRow, SpokenRow
 
 MAX_ROW_SAMPLES = 12 * 3600 * spec.SAMPLE_RATE  # a WAV of them stays below the 2 GiB of one value in Arrow
-CODEBOOKS = {"semantic": 1, "coarse": 2, "fine": 8}  # rows of `codes` after each stage
+Segment = dict[str, Any]  # one schema.SEGMENT; with its "text" until the semantic stage has read that
 
-Segment = dict[str, Any]  # one schema.SEGMENT
-
-sampling_of = lru_cache(1024)(Sampling)  # most rows share theirs, and to check its values costs more than all else here
+sampling_of = lru_cache(1024)(Sampling)  # most rows share theirs, and checking its values is the slowest step here
 
 
 def row_seed(row: Mapping[str, Any], config: RunConfig) -> int:
-    """The row's own seed, else one from the run's seed and its id: the same in any order and on any cluster."""
+    """The row's own seed, else one from the run's seed and the row's id: the same in any order, on any cluster."""
     seed = row.get("seed")
     if seed is None:
         low, high = make_key("row", config.seed, row["id"])
@@ -40,7 +38,7 @@ def row_seed(row: Mapping[str, Any], config: RunConfig) -> int:
 
 
 def row_sampling(row: Mapping[str, Any], config: RunConfig) -> Sampling:
-    """The run's sampling with the row's own columns over it."""
+    """The run's sampling; the row's own columns override it."""
     own = {name: row[name] for name in SAMPLING_COLUMNS if row.get(name) is not None}
     try:
         return sampling_of(**(config.sampling.as_dict() | own))
@@ -48,10 +46,8 @@ def row_sampling(row: Mapping[str, Any], config: RunConfig) -> Sampling:
         raise RowError("bad_setting", str(error)) from error
 
 
-def segments_of(
-    index: int, row: Mapping[str, Any], config: RunConfig, encoder: TextEncoder
-) -> list[tuple[Segment, str]]:
-    """The Bark passes of one row, each with its text; a row that can't be spoken is one segment with its error."""
+def split_row(index: int, row: Mapping[str, Any], config: RunConfig, encoder: TextEncoder) -> list[Segment]:
+    """The segments of one row, one Bark pass each; a row that can't be used is one segment with its error."""
     base: Segment = {"row": index, "voice": row.get("voice")}
     try:
         base["seed"] = row_seed(row, config)
@@ -59,17 +55,22 @@ def segments_of(
         limits = SegmentLimits(config.segments.max_tokens, config.segments.max_chars)
         texts = encoder.split(row.get("text") or "", limits, row.get("language"))
     except RowError as error:
-        return [(fail(base, "text", error), "")]
-    return [(base | {"seed": segment_seed(base["seed"], i)}, text) for i, text in enumerate(texts)]
+        return [fail(base, "text", error)]
+    return [base | {"seed": segment_seed(base["seed"], i), "text": text} for i, text in enumerate(texts)]
 
 
-def utterance_of(segment: Segment, folder: Path, text_ids: np.ndarray | None = None) -> Utterance:
-    """What a stage needs; raises RowError for a voice that can't be used."""
+def utterance_of(segment: Segment, folder: Path | None = None, text_ids: np.ndarray | None = None) -> Utterance:
+    """A segment as a stage takes it; `folder` is the checkpoint's, which may have voices of its own.
+
+    Raises:
+        RowError: its voice can't be used.
+    """
     voice = load_voice(segment["voice"], folder) if segment["voice"] else None
     return Utterance(segment["seed"], sampling_of(**segment["sampling"]), voice, text_ids)
 
 
 def fail(segment: Segment, stage: str, error: RowError) -> Segment:
+    """The segment with its error; later stages pass it on untouched."""
     return segment | {"error_stage": stage, "error_kind": error.kind, "error_message": str(error), "codes": None}
 
 
@@ -78,28 +79,30 @@ def pack(codes: np.ndarray) -> bytes:
     return codes.astype("<i2").tobytes()
 
 
-def unpack(segment: Segment, stage: str) -> np.ndarray:
-    """What `stage` made: (F,) after semantic, (2, F) after coarse, (8, F) after fine; int64."""
+def unpack(segment: Segment, num_codebooks: int) -> np.ndarray:
+    """The segment's codes, int64: (F,) semantic tokens for one codebook, else (Q, F)."""
     flat = np.frombuffer(segment["codes"], dtype="<i2").astype(np.int64)
-    return flat if stage == "semantic" else flat.reshape(CODEBOOKS[stage], -1)
+    return flat if num_codebooks == 1 else flat.reshape(num_codebooks, -1)
 
 
-def outcome(segments: list[tuple[Segment, Any]], pause_s: float) -> SpokenRow | FailedRow:
-    """A row from all its segments, each with its Clip or a RowError: one failed segment fails the row."""
+def merge_segments(segments: list[tuple[Segment, Any]], pause_s: float, num_codebooks: int) -> SpokenRow | FailedRow:
+    """One row from all its segments and their Clips. One failed segment fails the row.
+
+    Args:
+        num_codebooks: of the segments' codes.
+    """
     first = segments[0][0]
-    for segment, clip in segments:
+    for segment, _ in segments:
         if segment.get("error_kind"):
             error = RowError(segment["error_kind"], segment["error_message"])
             return FailedRow(first.get("seed"), segment["error_stage"], error)
-        if isinstance(clip, RowError):
-            return FailedRow(first["seed"], "decode", clip)
     clips: list[Clip] = [clip for _, clip in segments]
     pauses = (len(clips) - 1) * round(pause_s * spec.SAMPLE_RATE)
     if (num_samples := pauses + sum(clip.samples.size for clip in clips)) > MAX_ROW_SAMPLES:
         message = f"{num_samples / spec.SAMPLE_RATE / 3600:.1f} hours in one row, at most 12; split the text into rows"
         return FailedRow(first["seed"], "decode", RowError("too_long", message))
     stops = {segment["stop"] for segment, _ in segments}
-    frames = [unpack(segment, "fine").shape[1] for segment, _ in segments]
+    frames = [unpack(segment, num_codebooks).shape[1] for segment, _ in segments]
     return SpokenRow(
         samples=join([clip.samples for clip in clips], pause_s),
         peak=max(clip.peak for clip in clips),

@@ -1,7 +1,7 @@
-"""Ends an execution in which nothing moves: neither a shard between pools nor a token in one.
+"""Ends an execution in which nothing moves: no shard between pools and no token in any of them.
 
-Ray's own guard counts shards only. A shard of long texts may be hours in one stage, and ending it would lose that work
-and blame its rows.
+Ray's own guard counts shards only. A shard of long texts may be in one stage for hours; ending it would lose that work
+and count as a crash of its rows.
 """
 
 import time
@@ -10,29 +10,32 @@ from typing import Any
 import ray
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-ASK_EVERY_S = 10.0
+LOOK_EVERY_S = 10.0
 
 
 def stall_guard(board: Any, timeout_s: float) -> type[ExecutionCallback]:
-    """A class, because Ray makes the instance, one for each execution."""
+    """The class of a callback; Ray makes an instance for each execution."""
 
     class StallGuard(ExecutionCallback):
-        """Looks at what the operators have given and what the actors report, and raises TimeoutError."""
+        """Compares the operators' outputs and the actors' reports with the last look; raises TimeoutError."""
 
         def __init__(self) -> None:
-            self.since = self.asked = time.monotonic()
+            self.last_change = self.last_look = time.monotonic()
             self.seen: Any = None
 
         def on_execution_step(self, executor: Any) -> None:
             now = time.monotonic()
-            if now - self.asked < min(ASK_EVERY_S, timeout_s / 4):
+            if now - self.last_look < min(LOOK_EVERY_S, timeout_s / 4):
                 return
-            self.asked = now
+            self.last_look = now
             moved = [operator.metrics.num_outputs_taken for operator in executor._topology]
-            made = {stage: counts[:4] for stage, (_, counts) in ray.get(board.totals.remote()).items()}
-            if (moved, made) != self.seen:
-                self.seen, self.since = (moved, made), now
-            elif now - self.since > timeout_s:
+            totals = ray.get(board.totals.remote())
+            work = {
+                stage: (counts.rows, counts.tokens, counts.busy, counts.capacity) for stage, counts in totals.items()
+            }
+            if (moved, work) != self.seen:
+                self.seen, self.last_change = (moved, work), now
+            elif now - self.last_change > timeout_s:
                 raise TimeoutError(f"no shard moved and no token was made for {timeout_s:g} s")
 
     return StallGuard

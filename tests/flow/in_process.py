@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 import ray
 
-from pipeline.flow import driver, pools
-from pipeline.flow.actors import Setup
-from pipeline.flow.progress import Board
+from pipeline.flow import driver
+from pipeline.flow.board import Board
+from pipeline.flow.pool_actor import ActorSetup, PoolActor
 from pipeline.schema import SHARD
 
 NODE = "this process"
@@ -54,11 +54,11 @@ def local_board() -> LocalActor:
     return LocalActor(Board.__ray_metadata__.modified_class())
 
 
-def receipts(shards: list[int], setup: Setup) -> Iterator[dict[str, Any]]:
+def receipts(shards: list[int], setup: ActorSetup) -> Iterator[dict[str, Any]]:
     """Same arguments and results as `pools.receipts`: one actor for each pool, all shards in flight at once."""
 
     async def all_shards() -> list[pa.Table]:
-        actors = [actor(setup) for actor in pools.POOLS.values()]
+        actors = [PoolActor(setup, stage) for stage in setup.stages]
 
         async def one_shard(shard: int) -> pa.Table:
             batch = pa.Table.from_pylist([{"shard": shard}], schema=SHARD)
@@ -80,6 +80,6 @@ def replace_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: [node])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
     monkeypatch.setattr(driver, "connect", lambda address: None)
-    monkeypatch.setattr(driver, "Board", SimpleNamespace(remote=local_board))
+    monkeypatch.setattr(driver, "start_board", local_board)
     monkeypatch.setattr(driver, "receipts", receipts)
     monkeypatch.setattr(gc, "set_threshold", lambda *numbers: None)  # the actors' setting is for a process of their own

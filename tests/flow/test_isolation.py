@@ -3,19 +3,20 @@
 import asyncio
 import ctypes
 import os
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 
+from pipeline.bark.registry import STAGES, StageSpec
+from pipeline.config import parse
 from pipeline.errors import IncompleteError
-from pipeline.flow import pools
-from pipeline.flow.actors import POOLS
-from pipeline.flow.driver import rounds, run
+from pipeline.flow.board import Board
+from pipeline.flow.driver import run, run_rounds
 from pipeline.flow.isolation import FAIL_AFTER, AttemptTracker, SharedExclusiveLock
-from pipeline.flow.progress import Board
+from pipeline.flow.pool_actor import ActorSetup
 from pipeline.shards.plan import Plan
 from pipeline.shards.reader import rows
 from pipeline.storage.store import Store
@@ -26,28 +27,27 @@ from tests.flow.test_driver import parts
 POISONED = {"greedy": ("semantic", "segfault"), "plain": ("fine", "raises"), "../escape": ("decode", "killed")}
 
 
-def poisoned(stage: str, how: str, seed: int) -> type:
-    """The stage's actor, whose process ends (or whose model raises) when it gets the row with this seed."""
+def poisoned(stage: str, how: str, seed: int) -> StageSpec:
+    """The stage, whose process ends (or whose model raises) when it gets the row with this seed."""
+    spec = STAGES[stage]
 
-    class Poisoned(POOLS[stage]):  # type: ignore[misc]
-        def make_stage(self) -> Any:
-            real = super().make_stage()
-            submit = real.submit
+    def build(checkpoint: Any, execution: Any) -> Any:
+        real = spec.build(checkpoint, execution)
+        submit = real.submit
 
-            def submit_or_die(utterance: Any, x: Any, done: Any) -> None:
-                if utterance.seed == seed:
-                    if how == "segfault":
-                        ctypes.string_at(0)
-                    if how == "killed":
-                        os.kill(os.getpid(), 9)
-                    raise ValueError("a bug that only this row meets")
-                submit(utterance, x, done)
+        def submit_or_die(utterance: Any, x: Any, done: Any) -> None:
+            if utterance.seed == seed:
+                if how == "segfault":
+                    ctypes.string_at(0)
+                if how == "killed":
+                    os.kill(os.getpid(), 9)
+                raise ValueError("a bug that only this row meets")
+            submit(utterance, x, done)
 
-            real.submit = submit_or_die
-            return real
+        real.submit = submit_or_die  # type: ignore[method-assign]
+        return real
 
-    Poisoned.__name__ = f"Poisoned{stage.capitalize()}"
-    return Poisoned
+    return replace(spec, build=build)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -57,7 +57,7 @@ def test_only_poisoned_rows_fail(
     """One row for each of three ways to end a process, each in another stage, in the first and the last shard."""
     undisturbed = {row["id"]: row for row in rows(Store(str(finished.output)))}
     for row_id, (stage, how) in POISONED.items():
-        monkeypatch.setitem(pools.POOLS, stage, poisoned(stage, how, undisturbed[row_id]["seed"]))
+        monkeypatch.setitem(STAGES, stage, poisoned(stage, how, undisturbed[row_id]["seed"]))
     config = make_config()
     summary = run(config)
     assert (summary.num_rows, summary.failed) == (len(ROWS), len(FAILED) + len(POISONED))
@@ -131,12 +131,14 @@ def test_rounds_that_find_a_culprit_are_not_idle(
 
     monkeypatch.setattr("pipeline.flow.driver.run_round", run_round)
     store, plan = Store(str(tmp_path)), Plan({}, 3, 4)
+    config = parse({"model": "m", "manifest": "a", "output": "b"}, "test")
+    setup = ActorSetup(config, plan, {"model": "m"}, None, tuple(STAGES.values()), board)
     if finds_it:
-        rounds(plan, [0], store, SimpleNamespace(board=board))  # type: ignore[arg-type]
+        run_rounds(plan, [0], store, setup)
         assert len(ended) == 11
     else:
         with pytest.raises(IncompleteError, match="nothing more gets committed: no shard moved"):
-            rounds(plan, [0], store, SimpleNamespace(board=board))  # type: ignore[arg-type]
+            run_rounds(plan, [0], store, setup)
         assert len(ended) == 5
 
 

@@ -76,7 +76,7 @@ def test_nothing_to_retry(
     monkeypatch.setattr("sys.argv", ["barkery", "retry", config.output])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert "no row stands failed: nothing to do" in capsys.readouterr().err
+    assert "no failed rows: nothing to do" in capsys.readouterr().err
     assert ended.value.code == 0 and not list(Path(config.output, "_plan").glob("retry*"))
 
 

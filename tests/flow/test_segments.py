@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.flow import segments
-from pipeline.flow.segments import outcome, pack
+from pipeline.flow.segments import merge_segments, pack
 from pipeline.shards.audio import Clip
 from pipeline.shards.writer import FailedRow, SpokenRow
 
@@ -16,7 +16,7 @@ def segment(frames: int) -> segments.Segment:
 def test_hours_count_with_their_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [(segment(3), Clip(np.ones(960, np.int16), peak)) for peak in (0.25, 0.5, 0.125)]
     monkeypatch.setattr(segments, "MAX_ROW_SAMPLES", 3 * 960 + 2 * 240)
-    spoken = outcome(made, pause_s=0.01)
+    spoken = merge_segments(made, pause_s=0.01, num_codebooks=8)
     assert isinstance(spoken, SpokenRow) and spoken.samples.size == 3 * 960 + 2 * 240 and spoken.peak == 0.5
-    refused = outcome(made, pause_s=0.02)
+    refused = merge_segments(made, pause_s=0.02, num_codebooks=8)
     assert isinstance(refused, FailedRow) and refused.error.kind == "too_long" and "at most 12" in str(refused.error)

@@ -2,33 +2,34 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.flow import pools, stall
-from pipeline.flow.actors import POOLS
+from pipeline.bark.registry import STAGES
+from pipeline.flow import stall
+from pipeline.flow.counts import StageCounts
 from pipeline.flow.driver import run
 from tests.flow.conftest import FAILED, MakeConfig
 from tests.flow.in_process import local_board
 
+COARSE = STAGES["coarse"]
 STALL_S = 20.0  # loading takes less; no token is made then
 
 
-class Slow(POOLS["coarse"]):  # type: ignore[misc]
-    """Takes twice the stall timeout for its shard, token by token."""
+def build_slow_stage(checkpoint: Any, execution: Any) -> Any:
+    """A coarse stage that takes twice the stall timeout for its shard, token by token."""
+    stage, start = COARSE.build(checkpoint, execution), time.monotonic()
+    step = stage.step
 
-    def make_stage(self) -> Any:
-        real, start = super().make_stage(), time.monotonic()
-        step = real.step
+    def slow_step() -> bool:
+        time.sleep(0.3 if time.monotonic() < start + 2 * STALL_S else 0)
+        return bool(step())
 
-        def slow_step() -> bool:
-            time.sleep(0.3 if time.monotonic() < start + 2 * STALL_S else 0)
-            return bool(step())
-
-        real.step = slow_step
-        return real
+    stage.step = slow_step  # type: ignore[method-assign]
+    return stage
 
 
 @pytest.mark.faults
@@ -36,7 +37,7 @@ class Slow(POOLS["coarse"]):  # type: ignore[misc]
 def test_tokens_are_progress(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(pools.POOLS, "coarse", Slow)
+    monkeypatch.setitem(STAGES, "coarse", replace(COARSE, build=build_slow_stage))
     assert run(make_config(stall_timeout_s=STALL_S, rows_per_shard=64)).failed == len(FAILED)
     assert "round ended early" not in capfd.readouterr().err
 
@@ -56,8 +57,13 @@ def test_guard_raises_only_when_nothing_moves(monkeypatch: pytest.MonkeyPatch) -
             guard.on_execution_step(executor)
             clock.now += 0.1
 
-    step_for(2.0, lambda i: board.report.remote("fine", "actor", (0, i, i, i, 0.0)))  # tokens
+    step_for(2.0, lambda i: board.report.remote("fine", "actor", StageCounts(tokens=i, busy=i, capacity=i)))  # tokens
     step_for(2.0, lambda i: setattr(operator.metrics, "num_outputs_taken", i))  # shards
     with pytest.raises(TimeoutError, match="no shard moved and no token was made for 1 s"):
-        step_for(3.0, lambda i: board.report.remote("fine", "actor", (0, 19, 19, 19, float(i))))  # only busy time grows
+        step_for(
+            3.0,
+            lambda i: board.report.remote(
+                "fine", "actor", StageCounts(tokens=19, busy=19, capacity=19, busy_s=float(i))
+            ),
+        )  # only busy time grows
     assert 5.0 < clock.now < 6.0  # 1 s after the last shard, and the guard looks four times a second

@@ -1,0 +1,199 @@
+"""What differs from pool to pool: where its rows come from, how a segment becomes the stage's input and takes its
+output, and where the shard goes then.
+
+    source     first pool: the plan's rows, split into segments; other pools: the segments of the pool before
+    adapter    by what the stage takes and makes (StageSpec): text to tokens, codes to codes, codes to samples
+    sink       last pool: the shard is written and committed; other pools: the segments go to the next pool
+
+All of it runs in threads beside the actor's event loop.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from pipeline.bark.build import load_text_encoder
+from pipeline.bark.registry import StageSpec
+from pipeline.bark.stage import Utterance
+from pipeline.bark.text import TextEncoder
+from pipeline.checkpoints.checkpoint import Checkpoint
+from pipeline.config import RunConfig
+from pipeline.flow.segments import Segment, merge_segments, pack, split_row, unpack, utterance_of
+from pipeline.schema import EDGE, RECEIPT
+from pipeline.shards.audio import Clip
+from pipeline.shards.plan import Plan, read_shard
+from pipeline.shards.writer import write_shard
+from pipeline.storage.store import Store
+
+SegmentOutput = tuple[Segment, Clip | None]  # a segment, and its samples, which are not part of schema.SEGMENT
+
+
+@dataclass(frozen=True)
+class ActorContext:
+    """What the parts of one actor share."""
+
+    config: RunConfig
+    plan: Plan
+    model: dict[str, str]  # columns of the output
+    store: Store
+    checkpoint: Checkpoint
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        return load_text_encoder(self.checkpoint, self.config.tokenizer)
+
+
+class Source(Protocol):
+    def read(self, batch: pa.Table) -> dict[int, Any]:
+        """The rows of the shard in `batch`, by their number in the shard."""
+
+    def split(self, rows: dict[int, Any]) -> list[list[Segment]]:
+        """The segments of each row."""
+
+
+class Adapter(Protocol):
+    input_error_stage: str  # recorded with a row whose input can't be used
+
+    def inputs(self, segment: Segment) -> tuple[Utterance, Any]:
+        """What the stage takes. Raises RowError if the segment's voice or text can't be used."""
+
+    def compact(self, output: Any) -> Any:
+        """The part of an output that is kept until its shard is finished."""
+
+    def attach(self, segment: Segment, output: Any) -> SegmentOutput:
+        """A segment with its compacted output."""
+
+
+class Sink(Protocol):
+    def finish(self, shard: int, outputs: list[SegmentOutput]) -> pa.Table:
+        """What the pool returns for a shard."""
+
+
+class PlanSource:
+    """Rows of the plan, which become segments here."""
+
+    def __init__(self, context: ActorContext):
+        self.context = context
+        self.encoder = context.encoder
+
+    def read(self, batch: pa.Table) -> dict[int, Any]:
+        (shard,) = batch["shard"].to_pylist()
+        return dict(enumerate(read_shard(self.context.store, self.context.plan, shard).to_pylist()))
+
+    def split(self, rows: dict[int, Any]) -> list[list[Segment]]:
+        return [split_row(i, row, self.context.config, self.encoder) for i, row in rows.items()]
+
+
+class EdgeSource:
+    """Segments from the pool before."""
+
+    def read(self, batch: pa.Table) -> dict[int, Any]:
+        (segments,) = batch["segments"].to_pylist()
+        return {row: list(group) for row, group in groupby(segments, key=lambda segment: segment["row"])}
+
+    def split(self, rows: dict[int, Any]) -> list[list[Segment]]:
+        return list(rows.values())
+
+
+class TextToTokens:
+    """The semantic stage: the text of a segment, which leaves the segment here, becomes tokens."""
+
+    input_error_stage = "text"
+
+    def __init__(self, context: ActorContext, stage: StageSpec):
+        self.encoder = context.encoder
+        self.folder = context.checkpoint.folder
+
+    def inputs(self, segment: Segment) -> tuple[Utterance, Any]:
+        return utterance_of(segment, self.folder, self.encoder.encode(segment.pop("text"))), None
+
+    def compact(self, output: Any) -> Any:
+        return output
+
+    def attach(self, segment: Segment, output: Any) -> SegmentOutput:
+        columns = {"num_semantic": output.tokens.size, "stop": output.stop, "codes": pack(output.tokens)}
+        return segment | columns, None
+
+
+class CodesToCodes:
+    """The coarse and the fine stage."""
+
+    def __init__(self, context: ActorContext, stage: StageSpec):
+        self.folder = context.checkpoint.folder
+        self.codebooks = stage.codebooks_in
+        self.input_error_stage = stage.name
+
+    def inputs(self, segment: Segment) -> tuple[Utterance, Any]:
+        return utterance_of(segment, self.folder), unpack(segment, self.codebooks)
+
+    def compact(self, output: Any) -> Any:
+        return output
+
+    def attach(self, segment: Segment, output: Any) -> SegmentOutput:
+        return segment | {"codes": pack(output)}, None
+
+
+class CodesToSamples:
+    """The codec's decoder, which needs no voice. Its samples stay beside the segment."""
+
+    def __init__(self, context: ActorContext, stage: StageSpec):
+        self.codebooks = stage.codebooks_in
+        self.input_error_stage = stage.name
+
+    def inputs(self, segment: Segment) -> tuple[Utterance, Any]:
+        return utterance_of(segment | {"voice": None}), unpack(segment, self.codebooks)
+
+    def compact(self, output: Any) -> Any:
+        return Clip.of(output)  # int16: half the memory
+
+    def attach(self, segment: Segment, output: Any) -> SegmentOutput:
+        return segment, output
+
+
+class EdgeSink:
+    """Segments for the next pool."""
+
+    def finish(self, shard: int, outputs: list[SegmentOutput]) -> pa.Table:
+        segments = [segment for segment, _ in outputs]
+        return pa.Table.from_pylist([{"shard": shard, "segments": segments}], schema=EDGE)
+
+
+class ShardSink:
+    """Joins the segments of each row, writes the shard and commits it."""
+
+    def __init__(self, context: ActorContext, stage: StageSpec):
+        self.context = context
+        self.codebooks = stage.codebooks_in
+
+    def finish(self, shard: int, outputs: list[SegmentOutput]) -> pa.Table:
+        config, plan = self.context.config, self.context.plan
+        by_row = groupby(outputs, key=lambda output: output[0]["row"])
+        merged = [merge_segments(list(row), config.segments.pause_s, self.codebooks) for _, row in by_row]
+        outputs.clear()  # frees the clips of single segments: the rows have joined copies
+        rows = read_shard(self.context.store, plan, shard)
+        how = (config.audio.format, self.context.model, plan.generation)
+        commit, already_committed = write_shard(self.context.store, shard, rows, merged, *how)
+        return pa.Table.from_pylist([vars(commit) | {"already_committed": already_committed}], schema=RECEIPT)
+
+
+ADAPTERS: dict[tuple[str, str], Callable[[ActorContext, StageSpec], Adapter]] = {  # by StageSpec.takes and .makes
+    ("text", "tokens"): TextToTokens,
+    ("codes", "codes"): CodesToCodes,
+    ("codes", "samples"): CodesToSamples,
+}
+
+
+def make_adapter(context: ActorContext, stage: StageSpec) -> Adapter:
+    return ADAPTERS[stage.takes, stage.makes](context, stage)
+
+
+def make_source(context: ActorContext, is_first: bool) -> Source:
+    return PlanSource(context) if is_first else EdgeSource()
+
+
+def make_sink(context: ActorContext, stage: StageSpec, is_last: bool) -> Sink:
+    return ShardSink(context, stage) if is_last else EdgeSink()
