@@ -1,4 +1,4 @@
-"""cluster.yaml passes Ray's own validation, and every config in configs/ loads."""
+"""cluster.yaml passes Ray's validation, and every config in configs/ loads."""
 
 from pathlib import Path
 

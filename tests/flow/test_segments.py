@@ -1,4 +1,4 @@
-"""A row from its segments: joined, or failed for one of them, or for more than a value in Arrow can hold."""
+"""A row made of its segments: joined, or failed because of one of them or of its length (Arrow's limit for a value)."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def segment(frames: int) -> segments.Segment:
     return {"row": 0, "seed": 1, "sampling": {}, "num_semantic": 2, "stop": "eos", "codes": pack(np.zeros((8, frames)))}
 
 
-def test_hours_count_with_their_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_length_limit_includes_the_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [(segment(3), Clip(np.ones(960, np.int16), peak)) for peak in (0.25, 0.5, 0.125)]
     monkeypatch.setattr(segments, "MAX_ROW_SAMPLES", 3 * 960 + 2 * 240)
     spoken = merge_segments(made, pause_s=0.01, num_codebooks=8)
