@@ -1,11 +1,10 @@
 """`barkery status` and `barkery verify`: read an output folder; they start nothing and change nothing."""
 
-import sys
-
 import typer
 
 from pipeline.cli import exit_codes
 from pipeline.cli.options import Output, Storage, open_store
+from pipeline.log import log
 
 
 def status(output: Output, storage: Storage = None) -> None:
@@ -25,7 +24,7 @@ def verify(output: Output, storage: Storage = None) -> None:
 
     report = shards.verify(open_store(output, storage))
     for problem in report.problems:
-        print(problem, file=sys.stderr)
+        log.error(problem)
     print("\n".join([*report.notes, f"{report.counts}; {report.clips:,} clips decoded"]))
     print(f"{report.missing_shards:,} shards not made yet; {len(report.problems):,} problems")
     if report.problems:

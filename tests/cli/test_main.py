@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +79,8 @@ def test_help_imports_neither_torch_nor_ray() -> None:
 
 
 def test_module_and_console_script_are_the_same_command() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"barkery": "pipeline.cli.main:main"}
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.cli", "voices"],
         capture_output=True,
