@@ -17,7 +17,7 @@ from pipeline.log import log
 BUILT_IN = {"puppy": Path(__file__).parent / "puppy"}  # small, speaks plain English, needs no download
 
 
-HUB_TIMEOUT_S = 8  # until the hub counts as unreachable; the hub's own client takes half a minute and a dozen lines
+HUB_TIMEOUT_S = 6  # until the hub counts as unreachable; the hub's own client takes half a minute and a dozen lines
 
 
 @dataclass(frozen=True)
