@@ -7,8 +7,8 @@ retry or a resume must not measure again and choose others.
 import json
 import platform
 import re
+import zlib
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
@@ -18,10 +18,13 @@ from pipeline.kernels.attention_backends import ATTENTION_BACKENDS
 from pipeline.kernels.autotune import KernelConfig
 from pipeline.kernels.matmul_backends import MATMUL_BACKENDS
 from pipeline.kernels.openmp import torch_openmp
+from pipeline.kernels.processor import cpu_fields, instruction_sets, processor_name
 from pipeline.kernels.reference import VARIABLE, use_reference
 from pipeline.storage.store import Store
 
-FOLDER = "_plan/kernels"
+FOLDER = "_plan/layouts"  # as release 0.1.0 named it
+STORED_KEYS = {"decode": "few", "prefill": "many"}  # release 0.1.0's keys of two fields of KernelConfig
+FIELDS = {key: field for field, key in STORED_KEYS.items()}
 
 
 def agreed(store: Store) -> Autotuner:
@@ -32,10 +35,13 @@ def agreed(store: Store) -> Autotuner:
     """
 
     def autotuner(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> KernelConfig:
-        name = f"{FOLDER}/{kind(slots, width, quantize or str(dtype))}.json"
-        if not store.exists(name):
+        names = [f"{FOLDER}/{kind(name, slots, width, quantize or str(dtype))}.json" for name in processor_names()]
+        name = next((each for each in names if store.exists(each)), None)
+        if name is None:
+            name = names[0]
             kernels = autotune_once(slots, width, dtype, quantize)
-            if store.create(name, json.dumps(asdict(kernels)).encode()):
+            content = {STORED_KEYS.get(field, field): backend for field, backend in asdict(kernels).items()}
+            if store.create(name, json.dumps(content).encode()):
                 return kernels
         kernels = read(store, name)
         if missing := kernels.unavailable(dtype):
@@ -53,7 +59,7 @@ def node() -> str:
     """This machine's name and what decides which kernels it can run, for error messages."""
     openmp = "with" if torch_openmp() else "without"
     reference = f", {VARIABLE}=reference" if use_reference() else ""
-    return f"{platform.node()} ({processor()}, torch {torch.__version__} {openmp} GNU OpenMP{reference})"
+    return f"{platform.node()} ({processor_name()}, torch {torch.__version__} {openmp} GNU OpenMP{reference})"
 
 
 def check(store: Store) -> None:
@@ -73,7 +79,10 @@ def read(store: Store, name: str) -> KernelConfig:
         ConfigError: it is damaged or names unknown kernels.
     """
     try:
-        kernels = KernelConfig(**json.loads(store.get(name)))
+        content = json.loads(store.get(name))
+        if not isinstance(content, dict):
+            raise ValueError("must be a JSON object")
+        kernels = KernelConfig(**{str(FIELDS.get(key, key)): backend for key, backend in content.items()})
         if not (
             kernels.decode in MATMUL_BACKENDS
             and kernels.prefill in MATMUL_BACKENDS
@@ -88,18 +97,16 @@ def read(store: Store, name: str) -> KernelConfig:
     return kernels
 
 
-def kind(slots: int, width: int, numbers: str) -> str:
+def kind(processor: str, slots: int, width: int, numbers: str) -> str:
     """What decides low bits besides the kernels, as a file name: the processor, the instruction set that torch uses,
     number type, shapes, threads."""
-    parts = (processor(), torch.backends.cpu.get_cpu_capability(), numbers.removeprefix("torch."), f"{width} wide")
+    parts = (processor, torch.backends.cpu.get_cpu_capability(), numbers.removeprefix("torch."), f"{width} wide")
     text = " ".join((*parts, f"{torch.get_num_threads()} threads", f"{slots} slots"))
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def processor() -> str:
-    """The processor's name, or `cpu` where the system doesn't tell it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "cpu"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
+def processor_names() -> tuple[str, str]:
+    """This processor's name, with family, model and a hash of its instruction sets, and its name in files of release
+    0.1.0, which processors of one vendor may share."""
+    features = zlib.crc32(" ".join(instruction_sets()).encode())
+    return f"{processor_name()} features {features:x}", cpu_fields().get("model name", "cpu")

@@ -1,6 +1,7 @@
 """The software and hardware that made a shard, recorded once in the output and named by every commit.
 
-    _plan/environments/ID.json   package versions, processor, instruction sets, GPU; ID is a hash of the content
+    _plan/environments/ID.json   package versions, processor, instruction sets, GPU, own or reference kernels;
+                                 ID is a hash of the content
 
 Results in two environments may differ in the low bits of samples and so, rarely, in a token. A run may go on in another
 environment; the record shows afterwards which shards were made where.
@@ -17,6 +18,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.errors import one_line
 from pipeline.kernels.processor import instruction_sets, processor_name
+from pipeline.kernels.reference import use_reference
 from pipeline.shards.writer import Commit
 from pipeline.storage.store import Store
 
@@ -35,6 +37,7 @@ def current_environment(gpu: str | None = None) -> Environment:
         "processor": processor_name(),
         "instruction_sets": instruction_sets(),
         "gpu": gpu,
+        "kernels": "reference" if use_reference() else "own",
     }
 
 

@@ -1,6 +1,7 @@
 """The kernels of a run: the first actor of a kind measures, the others read its choice, and quantized pools have their
 own."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,20 +54,45 @@ def test_quantized_pool_does_not_decide_for_others(tmp_path: Path, monkeypatch: 
     ("content", "said"),
     [
         (b"", "Expecting value"),
-        (b"null", "must be a mapping"),
-        (b'{"decode": ["plain"]}', "unhashable"),
+        (b"null", "must be a JSON object"),
+        (b'{"few": ["plain"]}', "unhashable"),
         (b'{"other": "plain"}', "unexpected keyword argument 'other'"),
         (
-            b'{"decode": "int8", "prefill": "int8", "attend": "bfloat16"}',
+            b'{"few": "int8", "many": "int8", "attend": "bfloat16"}',
             "attend='bfloat16'.* is not known",
         ),  # of 26 November
     ],
 )
 def test_damaged_choice_is_refused_before_anything_starts(content: bytes, said: str, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    store.put("_plan/kernels/cpu.json", content)
-    with pytest.raises(ConfigError, match=rf"kernels/cpu\.json: damaged, or of another version: .*{said}.*; use a new"):
+    store.put("_plan/layouts/cpu.json", content)
+    with pytest.raises(ConfigError, match=rf"layouts/cpu\.json: damaged, or of another version: .*{said}.*; use a new"):
         kernel_agreement.check(store)
+
+
+def test_choice_of_release_0_1_0_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    monkeypatch.setattr(kernel_agreement, "autotune_once", lambda *_: pytest.fail("measured again"))
+    old_name = kernel_agreement.kind(kernel_agreement.processor_names()[1], 4, 768, "torch.float32")
+    store.put(f"_plan/layouts/{old_name}.json", b'{"few": "onednn", "many": "plain", "attend": "plain"}')
+    assert kernel_agreement.agreed(store)(4, 768, torch.float32, None) == FIRST
+
+
+def test_choice_is_stored_in_the_format_of_release_0_1_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    monkeypatch.setattr(kernel_agreement, "autotune_once", lambda *_: FIRST)
+    kernel_agreement.agreed(store)(4, 768, torch.float32, None)
+    (name,) = store.names("_plan/layouts")
+    assert json.loads(store.get(f"_plan/layouts/{name}")) == {"few": "onednn", "many": "plain", "attend": "plain"}
+
+
+def test_processors_of_one_vendor_name_decide_for_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    for processor, kernels in (("AMD EPYC (family 25)", FIRST), ("AMD EPYC (family 26)", OTHER)):
+        monkeypatch.setattr(kernel_agreement, "processor_name", lambda processor=processor: processor)
+        monkeypatch.setattr(kernel_agreement, "autotune_once", lambda *_, kernels=kernels: kernels)
+        assert kernel_agreement.agreed(store)(4, 768, torch.float32, None) == kernels
+    assert len(store.names("_plan/layouts")) == 2
 
 
 TILED = KernelConfig("plain", "plain", "tiled")
@@ -80,7 +106,7 @@ def test_an_actor_that_cannot_run_the_stored_kernels_refuses_by_name(
     autotuner = kernel_agreement.agreed(store)
     assert autotuner(4, 768, torch.float32, None) == TILED
     monkeypatch.setattr(attention_backends, "torch_openmp", lambda: None)
-    with pytest.raises(ConfigError, match=r"_plan/kernels/.*\.json: .* can't run on .*: attend: tiled; give all nodes"):
+    with pytest.raises(ConfigError, match=r"_plan/layouts/.*\.json: .* can't run on .*: attend: tiled; give all nodes"):
         autotuner(4, 768, torch.float32, None)
     kernel_agreement.check(store)  # the driver's machine needs no kernels
 

@@ -81,6 +81,13 @@ def test_records_versions_processor_and_gpu() -> None:
     assert environment_id(found) != environment_id(current_environment())
 
 
+def test_reference_kernels_are_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BARKERY_KERNELS", raising=False)
+    own = current_environment()
+    monkeypatch.setenv("BARKERY_KERNELS", "reference")
+    assert own["kernels"] == "own" and current_environment() == own | {"kernels": "reference"}
+
+
 def test_instruction_sets_distinguish_processors_of_one_name(cpu: Callable[..., None]) -> None:
     found = []
     for family, more in ((25, ""), (25, "avx512f avx512_vnni"), (26, "")):
