@@ -53,7 +53,9 @@ SEGMENT = pa.struct(
         ("error_message", pa.string()),
     ]
 )
-EDGE = pa.schema([("shard", pa.int64()), ("segments", pa.list_(SEGMENT))])
+# The environments of a shard: stage to the id of the environment that ran it (`shards/environment.py`)
+ENVIRONMENTS = pa.map_(pa.string(), pa.string())
+EDGE = pa.schema([("shard", pa.int64()), ("segments", pa.list_(SEGMENT)), ("environments", ENVIRONMENTS)])
 
 RECEIPT = pa.schema(
     [
@@ -61,6 +63,7 @@ RECEIPT = pa.schema(
         ("written", pa.int64()),
         ("failed", pa.int64()),
         ("num_samples", pa.int64()),
+        ("environments", ENVIRONMENTS),
         ("already_committed", pa.bool_()),  # another run had committed it before this one did
     ]
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline import spec
+from pipeline.shards.environment import EnvironmentWatch
 
 
 class StageCounts(NamedTuple):
@@ -65,6 +66,7 @@ class RunCounts:
     failed: int = 0
     num_samples: int = 0  # of this run
     already_committed: int = 0  # shards that another run had committed
+    environments: EnvironmentWatch | None = None  # of the shards committed before this run
     start: float = field(default_factory=time.monotonic)
 
     @property

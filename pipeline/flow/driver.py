@@ -19,6 +19,7 @@ from pipeline.flow.pool_actor import ActorSetup
 from pipeline.flow.pools import receipts
 from pipeline.flow.progress import Reporter
 from pipeline.log import log, log_format
+from pipeline.shards.environment import EnvironmentWatch
 from pipeline.shards.plan import Plan, plans_of
 from pipeline.shards.reader import RowCounts, commits, committed_shards, count_rows
 from pipeline.storage.store import Store
@@ -100,6 +101,7 @@ def run_rounds(plan: Plan, missing: list[int], store: Store, setup: ActorSetup) 
     """
     before = plan.num_rows - sum(plan.rows_in(shard) for shard in missing)
     counts, idle, crashing = RunCounts(plan.num_rows, rows_before=before), 0, 0
+    counts.environments = EnvironmentWatch(store)
     with Reporter(counts, setup) as reporter:
         while missing:
             error = run_round(missing[:SHARDS_PER_ROUND], setup, counts)
@@ -128,6 +130,8 @@ def run_round(shards: list[int], setup: ActorSetup, counts: RunCounts) -> Except
             if receipt["already_committed"] and not counts.already_committed:
                 log.warning(ALREADY_COMMITTED.format(receipt["shard"]))
             counts.already_committed += receipt["already_committed"]
+            if counts.environments and (warning := counts.environments.warning(dict(receipt["environments"]))):
+                log.warning(warning)
     except (RayError, TimeoutError) as error:
         return error
     return None

@@ -21,7 +21,7 @@ from pipeline.bark.registry import StageSpec
 from pipeline.bark.stage import Stage, Utterance
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
-from pipeline.config import RunConfig
+from pipeline.config import PoolConfig, RunConfig
 from pipeline.errors import RowError
 from pipeline.flow.counts import RowsInWork, StageCounts
 from pipeline.flow.isolation import Isolation
@@ -30,6 +30,7 @@ from pipeline.flow.segments import Segment, fail
 from pipeline.flow.stage_adapters import ActorContext, SegmentOutput, make_adapter, make_sink, make_source
 from pipeline.flow.worker import Future, Worker
 from pipeline.log import LogFormat, configure
+from pipeline.shards.environment import current_environment, save_environment
 from pipeline.shards.plan import Plan
 from pipeline.storage.store import Store
 
@@ -50,6 +51,12 @@ class ActorSetup:
     log_format: LogFormat = "text"
 
 
+def gpu_name(pool: PoolConfig) -> str | None:
+    """The name of the GPU that an actor of this pool computes on; None for a CPU."""
+    device = torch.device(pool.resolved_device)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
 class PoolActor:
     """One stage on its own thread, with row isolation and progress reports to the board."""
 
@@ -67,6 +74,7 @@ class PoolActor:
         self.adapter = make_adapter(context, stage)
         self.sink = make_sink(context, stage, is_last=stage.name == setup.stages[-1].name)
         self.worker = Worker(self._load_stage(context), self.adapter.compact)
+        self.environment_id = save_environment(store, current_environment(gpu_name(config.pools[stage.name])))
         here = ray.get_runtime_context()
         self.isolation = Isolation(stage.name, setup.board, here.get_node_id())
         self.progress = RowsInWork()
@@ -96,7 +104,9 @@ class PoolActor:
         try:
             rows = await asyncio.to_thread(self.source.read, batch)
             outputs = await self.isolation.serve(shard, rows, self.process_rows, self.fail_row)
-            return await asyncio.to_thread(self.sink.finish, shard, outputs)
+            before = dict(batch["environments"][0].as_py()) if "environments" in batch.column_names else {}
+            environments = before | {self.stage.name: self.environment_id}
+            return await asyncio.to_thread(self.sink.finish, shard, outputs, environments)
         finally:
             reports.cancel()
             self.shards_here -= 1

@@ -8,7 +8,7 @@ output, and where the shard goes then.
 All of it runs in threads beside the actor's event loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -29,6 +29,8 @@ from pipeline.shards.plan import Plan, read_shard
 from pipeline.shards.writer import write_shard
 from pipeline.storage.store import Store
 
+Environments = Mapping[str, str]  # stage to the id of the environment that ran it
+UNRECORDED: Environments = {}
 SegmentOutput = tuple[Segment, Clip | None]  # a segment, and its samples, which are not part of schema.SEGMENT
 
 
@@ -69,8 +71,8 @@ class Adapter(Protocol):
 
 
 class Sink(Protocol):
-    def finish(self, shard: int, outputs: list[SegmentOutput]) -> pa.Table:
-        """What the pool returns for a shard."""
+    def finish(self, shard: int, outputs: list[SegmentOutput], environments: Environments = UNRECORDED) -> pa.Table:
+        """What the pool returns for a shard that ran in these environments: stage to id."""
 
 
 class PlanSource:
@@ -157,9 +159,9 @@ class CodesToSamples:
 class EdgeSink:
     """Segments for the next pool."""
 
-    def finish(self, shard: int, outputs: list[SegmentOutput]) -> pa.Table:
-        segments = [segment for segment, _ in outputs]
-        return pa.Table.from_pylist([{"shard": shard, "segments": segments}], schema=EDGE)
+    def finish(self, shard: int, outputs: list[SegmentOutput], environments: Environments = UNRECORDED) -> pa.Table:
+        edge = {"shard": shard, "segments": [segment for segment, _ in outputs]}
+        return pa.Table.from_pylist([edge | {"environments": list(environments.items())}], schema=EDGE)
 
 
 class ShardSink:
@@ -169,15 +171,16 @@ class ShardSink:
         self.context = context
         self.codebooks = stage.codebooks_in
 
-    def finish(self, shard: int, outputs: list[SegmentOutput]) -> pa.Table:
+    def finish(self, shard: int, outputs: list[SegmentOutput], environments: Environments = UNRECORDED) -> pa.Table:
         config, plan = self.context.config, self.context.plan
         by_row = groupby(outputs, key=lambda output: output[0]["row"])
         merged = [merge_segments(list(row), config.segments.pause_s, self.codebooks) for _, row in by_row]
         outputs.clear()  # frees the clips of single segments: the rows have joined copies
         rows = read_shard(self.context.store, plan, shard)
-        how = (config.audio.format, self.context.model, plan.generation)
+        how = (config.audio.format, self.context.model, plan.generation, dict(environments))
         commit, already_committed = write_shard(self.context.store, shard, rows, merged, *how)
-        return pa.Table.from_pylist([vars(commit) | {"already_committed": already_committed}], schema=RECEIPT)
+        more = {"environments": list(commit.environments.items()), "already_committed": already_committed}
+        return pa.Table.from_pylist([vars(commit) | more], schema=RECEIPT)
 
 
 ADAPTERS: dict[tuple[str, str], Callable[[ActorContext, StageSpec], Adapter]] = {  # by StageSpec.takes and .makes

@@ -11,7 +11,7 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -109,6 +109,24 @@ def resume_warning(store: Store, before: Collection[str], now: Iterable[str]) ->
     texts = differences(store, {*before, *new})
     then, here = (" or ".join(f"({texts[name]})" for name in sorted(names)) for names in (before, new))
     return f"this output was begun in another environment {then}, now it is {here}: {effect}"
+
+
+class EnvironmentWatch:
+    """Compares the environments of new shards with those in an output when a run begins, and warns once."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.before = environment_ids(store)
+        self.is_resume = bool(store.names("_commits"))
+        self.warned = False
+
+    def warning(self, environments: Mapping[str, str]) -> str | None:
+        """The warning for the first shard of a resume that ran in a new environment; None for all others."""
+        if not self.is_resume or self.warned:
+            return None
+        text = resume_warning(self.store, self.before, environments.values())
+        self.warned = text is not None
+        return text
 
 
 def environment_notes(store: Store, commits: Collection[Commit]) -> list[str]:
