@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,9 @@ def test_commit_has_counts_and_hashes(make_config: MakeConfig) -> None:
     assert first["data"] == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+OWN_LINES = r"\d+ of \d+ rows to do|starting Ray|loading |4 actors ready|rows \d|stage |(semantic|coarse|fine|decode) |\d+ s of audio"
+
+
 def write_config(config: RunConfig, folder: Path) -> str:
     """The config as a YAML file; its actors need a quarter of a CPU each."""
     values = config.model_dump(mode="json", exclude={"storage_options"})
@@ -167,6 +171,8 @@ def test_command_line_starts_its_own_ray_and_exits_with_0(make_config: MakeConfi
     code, out, err = generate(write_config(make_config(limit=2), tmp_path))
     assert code == 0 and "in 2 = written 2 + failed 0" in out
     assert "decode" in err and "slots full" in err  # the table by stage
+    assert "loading model in 4 actors: 0 ready" in err and "4 actors ready after" in err
+    assert not [line for line in err.splitlines() if line and not re.match(OWN_LINES, line)]  # nothing of Ray's
 
 
 def test_command_line_exit_codes_2_and_3(make_config: MakeConfig, finished: FinishedRun, tmp_path: Path) -> None:
