@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError, RowError
 from pipeline.sampling import MAX_SEED, Sampling
 from pipeline.schema import SAMPLING_COLUMNS
 from pipeline.shards.audio import Clip
-from pipeline.shards.writer import FailedRow, SpokenRow
+from pipeline.shards.writer import FailedRow, WrittenRow
 
 MAX_ROW_SAMPLES = 12 * 3600 * spec.SAMPLE_RATE  # a WAV of them stays below the 2 GiB of one value in Arrow
 Segment = dict[str, Any]  # one schema.SEGMENT; with its "text" until the semantic stage has read that
@@ -85,7 +85,7 @@ def unpack(segment: Segment, num_codebooks: int) -> np.ndarray:
     return flat if num_codebooks == 1 else flat.reshape(num_codebooks, -1)
 
 
-def merge_segments(segments: list[tuple[Segment, Any]], pause_s: float, num_codebooks: int) -> SpokenRow | FailedRow:
+def merge_segments(segments: list[tuple[Segment, Any]], pause_s: float, num_codebooks: int) -> WrittenRow | FailedRow:
     """One row from all its segments and their Clips. One failed segment fails the row.
 
     Args:
@@ -103,7 +103,7 @@ def merge_segments(segments: list[tuple[Segment, Any]], pause_s: float, num_code
         return FailedRow(first["seed"], "decode", RowError("too_long", message))
     stops = {segment["stop"] for segment, _ in segments}
     frames = [unpack(segment, num_codebooks).shape[1] for segment, _ in segments]
-    return SpokenRow(
+    return WrittenRow(
         samples=join([clip.samples for clip in clips], pause_s),
         peak=max(clip.peak for clip in clips),
         seed=first["seed"],

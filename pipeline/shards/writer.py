@@ -31,7 +31,7 @@ MAX_GROUP_ROWS, MAX_GROUP_BYTES = 1000, 2**30
 
 
 @dataclass(frozen=True)
-class SpokenRow:
+class WrittenRow:
     """A row that became audio: its joined samples (N,) int16, and the values of its output columns."""
 
     samples: np.ndarray
@@ -83,7 +83,7 @@ def write_shard(
     store: Store,
     shard: int,
     rows: pa.Table,
-    outcomes: list[SpokenRow | FailedRow],
+    outcomes: list[WrittenRow | FailedRow],
     audio_format: str,
     model: dict[str, str],
     generation: int = 0,
@@ -97,7 +97,7 @@ def write_shard(
     if existing := find_commit(store, shard):
         return existing, True
     pairs = list(zip(rows.to_pylist(), outcomes, strict=True))
-    written = [data_row(row, o, audio_format, model) for row, o in pairs if isinstance(o, SpokenRow)]
+    written = [data_row(row, o, audio_format, model) for row, o in pairs if isinstance(o, WrittenRow)]
     failed = [failure_row(row, o, generation) for row, o in pairs if isinstance(o, FailedRow)]
     data, failures = to_parquet(written, output_schema(rows.schema)), to_parquet(failed, FAILURE)
     num_samples = sum(row["num_samples"] for row in written)
@@ -149,24 +149,24 @@ def read_commit(store: Store, shard: int) -> Commit:
     return commit
 
 
-def data_row(row: dict[str, Any], spoken: SpokenRow, audio_format: str, model: dict[str, str]) -> dict[str, Any]:
+def data_row(row: dict[str, Any], result: WrittenRow, audio_format: str, model: dict[str, str]) -> dict[str, Any]:
     """One row of `data/`: the manifest's columns, the sampling that was used, and the generated columns."""
-    num_samples = spoken.samples.size
-    made = {
-        "seed": spoken.seed,
-        "audio": {"bytes": encode(spoken.samples, audio_format), "path": None},
+    num_samples = result.samples.size
+    generated = {
+        "seed": result.seed,
+        "audio": {"bytes": encode(result.samples, audio_format), "path": None},
         "sampling_rate": spec.SAMPLE_RATE,
         "num_samples": num_samples,
         "duration": num_samples / spec.SAMPLE_RATE,
-        "num_segments": spoken.num_segments,
-        "num_semantic_tokens": spoken.num_semantic_tokens,
-        "num_coarse_tokens": spoken.num_frames * spec.NUM_COARSE_CODEBOOKS,
-        "num_frames": spoken.num_frames,
-        "stop": spoken.stop,
-        "peak": spoken.peak,
+        "num_segments": result.num_segments,
+        "num_semantic_tokens": result.num_semantic_tokens,
+        "num_coarse_tokens": result.num_frames * spec.NUM_COARSE_CODEBOOKS,
+        "num_frames": result.num_frames,
+        "stop": result.stop,
+        "peak": result.peak,
         "ai_generated": True,
     }
-    return row | spoken.sampling | made | model
+    return row | result.sampling | generated | model
 
 
 def failure_row(row: dict[str, Any], failed: FailedRow, generation: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pipeline.shards.environment import (
 )
 from pipeline.shards.plan import Plan, read_shard, write_plan
 from pipeline.shards.verify import verify
-from pipeline.shards.writer import SpokenRow, read_commit, write_shard
+from pipeline.shards.writer import WrittenRow, read_commit, write_shard
 from pipeline.storage.store import Store
 
 MODEL = {"model": "m", "model_revision": "r", "generator": "g"}
@@ -61,7 +61,7 @@ def commit_shard(store: Store, shard: int, environments: dict[str, str]) -> tupl
     plan = Plan({"model": "m"}, 6, 2, files=tuple(n for n in store.names("_plan") if n.endswith(".parquet")))
     samples = to_int16(np.sin(np.arange(960) / 9, dtype=np.float32))
     rows = [
-        SpokenRow(samples, 0.5, seed, {}, num_segments=1, num_semantic_tokens=2, num_frames=3, stop="eos")
+        WrittenRow(samples, 0.5, seed, {}, num_segments=1, num_semantic_tokens=2, num_frames=3, stop="eos")
         for seed in range(2)
     ]
     return write_shard(store, shard, read_shard(store, plan, shard), rows, "flac", MODEL, environments=environments)

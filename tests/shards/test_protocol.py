@@ -21,7 +21,7 @@ from pipeline.shards.audio import to_int16
 from pipeline.shards.plan import Plan, open_plans, planned_shards, read_shard, write_plan
 from pipeline.shards.reader import commits, committed_shards, count_rows, rows
 from pipeline.shards.verify import verify
-from pipeline.shards.writer import FailedRow, SpokenRow, write_shard
+from pipeline.shards.writer import FailedRow, WrittenRow, write_shard
 from pipeline.storage.store import Store
 
 MODEL = {"model": "m", "model_revision": "r", "generator": "g"}
@@ -81,13 +81,13 @@ class Protocol(RuleBasedStateMachine):
     def plans(self) -> list[Plan]:
         return open_plans(self.store())
 
-    def outcome(self, row_id: str, generation: int) -> SpokenRow | FailedRow:
+    def outcome(self, row_id: str, generation: int) -> WrittenRow | FailedRow:
         index = self.ids.index(row_id)
         if self.fails >> index & 1 and generation < 1 + index % 3:  # some fail once, some twice, some three times
             return FailedRow(index, "text", RowError("empty_text", "no words"))
         samples = np.sin(np.arange(320 + index) / (9 + generation), dtype=np.float32)
         sampling = dict.fromkeys(("semantic_temperature", "coarse_temperature", "fine_temperature"), 0.5)
-        return SpokenRow(
+        return WrittenRow(
             to_int16(samples), 0.5, index, sampling, num_segments=1, num_semantic_tokens=1, num_frames=1, stop="eos"
         )
 

@@ -13,17 +13,17 @@ from pipeline.errors import ConfigError, RowError
 from pipeline.shards.audio import to_int16
 from pipeline.shards.plan import Plan, plans_of, read_shard, write_plan
 from pipeline.shards.verify import failure_kinds, status, verify
-from pipeline.shards.writer import FailedRow, SpokenRow, write_shard
+from pipeline.shards.writer import FailedRow, WrittenRow, write_shard
 from pipeline.storage.store import Store
 
 PLAN = Plan({"model": "m", "model_revision": "r"}, 10, 2)
 MODEL = {"model": "m", "model_revision": "r", "generator": "g"}
 
 
-def spoken(seed: int) -> SpokenRow:
+def written_row(seed: int) -> WrittenRow:
     samples = np.sin(np.arange(960) / 9, dtype=np.float32)
     sampling = {"semantic_temperature": 0.7, "coarse_temperature": 0.7, "fine_temperature": 0.5}
-    return SpokenRow(
+    return WrittenRow(
         to_int16(samples), 0.5, seed, sampling, num_segments=1, num_semantic_tokens=2, num_frames=3, stop="eos"
     )
 
@@ -35,7 +35,7 @@ def output(tmp_path: Path) -> Path:
     table = pa.table({"id": [f"row {i}" for i in range(10)], "text": ["words"] * 10})
     plan = write_plan(store, PLAN, iter([table]), {})
     for shard in range(4):
-        outcomes: list[SpokenRow | FailedRow] = [spoken(2 * shard), spoken(2 * shard + 1)]
+        outcomes: list[WrittenRow | FailedRow] = [written_row(2 * shard), written_row(2 * shard + 1)]
         if shard == 1:
             outcomes[1] = FailedRow(3, "text", RowError("empty_text", "no words"))
         write_shard(store, shard, read_shard(store, plan, shard), outcomes, "flac", MODEL)
@@ -119,7 +119,7 @@ def test_reports_damage(output: Path, damage: Callable[[Path], object], expected
 def test_reports_clips_that_cannot_be_decoded(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.shards.writer.encode", lambda samples, audio_format: b"fLaC and then nothing")
     store = Store(str(output))
-    write_shard(store, 4, read_shard(store, plans_of(store)[0], 4), [spoken(8), spoken(9)], "flac", MODEL)
+    write_shard(store, 4, read_shard(store, plans_of(store)[0], 4), [written_row(8), written_row(9)], "flac", MODEL)
     problems = verify(store).problems
     assert len(problems) == 2 and all("can't be decoded" in problem for problem in problems)
 
@@ -154,11 +154,11 @@ def test_concurrent_writer_with_other_bytes_leaves_one_complete_shard(output: Pa
     class Late(Store):
         def put(self, name: str, content: bytes) -> None:
             if name.startswith("data/"):
-                others = [spoken(8), FailedRow(9, "coarse", RowError("unknown_voice", "503"))]
+                others = [written_row(8), FailedRow(9, "coarse", RowError("unknown_voice", "503"))]
                 write_shard(store, 4, table, others, "flac", MODEL)
             super().put(name, content)
 
-    _, already_committed = write_shard(Late(str(output)), 4, table, [spoken(8), spoken(9)], "flac", MODEL)
+    _, already_committed = write_shard(Late(str(output)), 4, table, [written_row(8), written_row(9)], "flac", MODEL)
     report = verify(store)
     assert already_committed and not report.problems
     assert str(report.counts) == "in 10 = written 9 + failed 1"
@@ -170,7 +170,12 @@ def test_stale_listing_repeats_work_and_changes_nothing(output: Path) -> None:
     before = {path: path.read_bytes() for path in output.rglob("*.*")}
     for shard in range(4):
         commit, already_committed = write_shard(
-            store, shard, read_shard(store, plans_of(store)[0], shard), [spoken(70), spoken(71)], "flac", MODEL
+            store,
+            shard,
+            read_shard(store, plans_of(store)[0], shard),
+            [written_row(70), written_row(71)],
+            "flac",
+            MODEL,
         )
         assert already_committed and commit.shard == shard
     assert {path: path.read_bytes() for path in output.rglob("*.*")} == before
