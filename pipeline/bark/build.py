@@ -80,7 +80,7 @@ def make_execution_config(
     chosen = pick_device(device)
     numbers = pick_dtype(dtype, chosen)
     count = pick_slots(slots, chosen)
-    if chosen.type == "cpu" and not use_reference() and find_spec("numba") is None:
+    if not use_reference() and chosen.type == "cpu" and find_spec("numba") is None:
         raise ConfigError(f"numba is not installed: install it, or set {VARIABLE}=reference to compute without it")
     if quantize not in (None, "int8"):
         raise ConfigError(f"unknown quantize {quantize!r}: use int8 or None")

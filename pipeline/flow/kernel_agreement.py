@@ -41,10 +41,14 @@ def agreed(store: Store) -> Autotuner:
             name = names[0]
             kernels = autotune_once(slots, width, dtype, quantize)
             content = {STORED_KEYS.get(field, field): backend for field, backend in asdict(kernels).items()}
+            content |= {"reference": True} if use_reference() else {}
             if store.create(name, json.dumps(content).encode()):
                 return kernels
-        kernels = read(store, name)
-        if missing := kernels.unavailable(dtype):
+        kernels, is_reference = read(store, name)
+        missing = kernels.unavailable(dtype)
+        if is_reference != use_reference():
+            missing.append(f"{VARIABLE}: {'reference' if is_reference else 'not set'}")
+        if missing:
             raise ConfigError(
                 f"{store.path(name)}: the actors of this run use kernels that this one can't run on {node()}: "
                 f"{', '.join(missing)}; give all nodes the same torch and the same environment variables, or use a new "
@@ -63,17 +67,20 @@ def node() -> str:
 
 
 def check(store: Store) -> None:
-    """Check all stored choices of a run. The driver may run on another kind of machine, so only names are checked.
+    """Check the environment variable and all stored choices of a run, before anything starts.
+
+    The driver may run on another kind of machine than the actors, so whether it could run the kernels is not checked.
 
     Raises:
-        ConfigError: a stored choice is damaged or names unknown kernels.
+        ConfigError: BARKERY_KERNELS has an unknown value, or a stored choice is damaged or names unknown kernels.
     """
+    use_reference()
     for name in store.names(FOLDER):
         read(store, f"{FOLDER}/{name}")
 
 
-def read(store: Store, name: str) -> KernelConfig:
-    """Read one stored choice.
+def read(store: Store, name: str) -> tuple[KernelConfig, bool]:
+    """Read one stored choice: the kernels, and whether they are those of the reference path.
 
     Raises:
         ConfigError: it is damaged or names unknown kernels.
@@ -82,6 +89,7 @@ def read(store: Store, name: str) -> KernelConfig:
         content = json.loads(store.get(name))
         if not isinstance(content, dict):
             raise ValueError("must be a JSON object")
+        is_reference = content.pop("reference", False) is True
         kernels = KernelConfig(**{str(FIELDS.get(key, key)): backend for key, backend in content.items()})
         if not (
             kernels.decode in MATMUL_BACKENDS
@@ -94,7 +102,7 @@ def read(store: Store, name: str) -> KernelConfig:
             f"{store.path(name)}: damaged, or of another version: {one_line(error)}; use a new output folder, or "
             "delete this file: rows that are still missing may then differ in low bits from those that are committed"
         ) from error
-    return kernels
+    return kernels, is_reference
 
 
 def kind(processor: str, slots: int, width: int, numbers: str) -> str:

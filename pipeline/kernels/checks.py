@@ -1,4 +1,4 @@
-"""Checks of tensors before compiled code gets their addresses: it would read and write whatever lies there."""
+"""Checks of tensors before compiled code gets their addresses: it would read and write whatever is there."""
 
 import torch
 from torch import Tensor

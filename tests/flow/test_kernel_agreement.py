@@ -95,6 +95,14 @@ def test_processors_of_one_vendor_name_decide_for_themselves(tmp_path: Path, mon
     assert len(store.names("_plan/layouts")) == 2
 
 
+def test_unknown_kernels_variable_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BARKERY_KERNELS", "fast")
+    with pytest.raises(ConfigError, match="BARKERY_KERNELS is 'fast': must be 'reference' or not set"):
+        kernel_agreement.check(Store(str(tmp_path)))
+
+
 TILED = KernelConfig("plain", "plain", "tiled")
 
 
@@ -111,14 +119,18 @@ def test_an_actor_that_cannot_run_the_stored_kernels_refuses_by_name(
     kernel_agreement.check(store)  # the driver's machine needs no kernels
 
 
-def test_reference_actors_do_not_join_a_run_with_own_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_either_on_the_reference_path_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BARKERY_KERNELS", "reference")
     autotuner = kernel_agreement.agreed(Store(str(tmp_path / "new")))
     assert [autotuner(4, 768, torch.float32, None) for _ in range(2)] == [KernelConfig()] * 2
     monkeypatch.delenv("BARKERY_KERNELS")
+    with pytest.raises(ConfigError, match=r"can't run on .*: BARKERY_KERNELS: reference; give all nodes"):
+        autotuner(4, 768, torch.float32, None)
     autotuner = kernel_agreement.agreed(Store(str(tmp_path / "old")))
     monkeypatch.setattr(kernel_agreement, "autotune_once", lambda *_: FIRST)
     assert autotuner(4, 768, torch.float32, None) == FIRST
     monkeypatch.setenv("BARKERY_KERNELS", "reference")
-    with pytest.raises(ConfigError, match=r"BARKERY_KERNELS=reference.*: decode: onednn; give all nodes"):
+    with pytest.raises(
+        ConfigError, match=r"BARKERY_KERNELS=reference.*: decode: onednn, BARKERY_KERNELS: not set; give all nodes"
+    ):
         autotuner(4, 768, torch.float32, None)

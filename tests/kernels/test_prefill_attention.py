@@ -34,9 +34,9 @@ def queries(B: int, H: int, N: int, T: int, D: int) -> list[Tensor]:
 def test_equals_torch(B: int, H: int, N: int, T: int, D: int, causal: bool) -> None:
     q, k, v = queries(B, H, N, T, D)
     exact = plain_attention(q.double(), k.double(), v.double(), causal)
-    ours = tiled_attention(q, k, v, causal)
-    assert ours.shape == exact.shape and ours.dtype == torch.float32
-    assert (ours - exact).abs().max().item() < 2e-6
+    found = tiled_attention(q, k, v, causal)
+    assert found.shape == exact.shape and found.dtype == torch.float32
+    assert (found - exact).abs().max().item() < 2e-6
 
 
 def test_scores_of_any_size() -> None:
@@ -72,10 +72,10 @@ def test_nan_stays_in_the_rows_that_see_it(which: int) -> None:
 def test_exp_in_place(spread: float) -> None:
     scores = np.random.default_rng(0).normal(size=333).astype(np.float32) * np.float32(spread)
     exact = np.exp(scores[:300].astype(np.float64) - scores[:300].max())
-    ours = scores.copy()
-    total = exp_in_place(ours, 300)
-    np.testing.assert_allclose(ours[:300], exact, rtol=1e-5, atol=1e-30)
-    assert np.array_equal(ours[300:], scores[300:])
+    found = scores.copy()
+    total = exp_in_place(found, 300)
+    np.testing.assert_allclose(found[:300], exact, rtol=1e-5, atol=1e-30)
+    assert np.array_equal(found[300:], scores[300:])
     assert total == pytest.approx(exact.sum(), rel=1e-6)
 
 
