@@ -1,7 +1,7 @@
-"""100,000 rows through the real flow with stages that compute nothing: `python -m benchmarks.rows 100000 1024`.
+"""Run 100,000 rows with stages that compute nothing: `python -m benchmarks.rows 100000 1024`.
 
-What is left is ours: reading the manifest, planning, splitting and tokenizing, four Ray actor pools, FLAC, Parquet,
-commits. Prints rows per second and memory while it runs; the last line is JSON.
+This measures everything else: reading the manifest, planning, splitting and tokenizing, four Ray actor pools, FLAC,
+Parquet, commits. Prints rows per second and memory; the last line is JSON.
 """
 
 import json
@@ -26,7 +26,7 @@ from pipeline.checkpoints.random import write_random_checkpoint
 from pipeline.config import parse
 from pipeline.flow.driver import run
 
-FRAMES = 15  # 0.2 s of audio for each row: FLAC is arithmetic, too
+FRAMES = 15  # 0.2 s of audio per row, so that FLAC has something to encode
 OUTPUTS: dict[str, Any] = {
     "semantic": SemanticTokens(np.zeros(50, np.int64), "eos"),
     "coarse": np.zeros((2, FRAMES), np.int64),
@@ -36,7 +36,7 @@ OUTPUTS: dict[str, Any] = {
 
 
 class Stub:
-    """A stage that answers at once, always the same."""
+    """A stage that returns the same output at once."""
 
     def __init__(self, output: Any):
         self.output = output
@@ -86,17 +86,17 @@ class Memory(threading.Thread):
 
 
 def own_bytes(process: psutil.Process) -> int:
-    """Of an actor, without what it shares; 0 of others."""
+    """Unshared resident bytes of a pool actor; 0 for other processes."""
     try:
         used = process.memory_info()
         return int(used.rss - used.shared) if process.name().startswith("ray::MapWorker") else 0
-    except psutil.Error:  # it has just ended
+    except psutil.Error:  # the process has ended
         return 0
 
 
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    rows_per_shard = int(sys.argv[2]) if len(sys.argv) > 2 else 1024  # of 0.2 s: the sound of 20 usual rows
+    rows_per_shard = int(sys.argv[2]) if len(sys.argv) > 2 else 1024  # of 0.2 s each: as much audio as 20 usual rows
     replace_stages()
     with tempfile.TemporaryDirectory(prefix="barkery-rows-") as folder:
         texts = [f"This is sentence number {i}, of a usual length for speech." for i in range(rows)]

@@ -1,8 +1,8 @@
-"""Memory under load: hours of speech through the real flow with stages that compute nothing.
+"""Measure peak memory under load, with stages that compute nothing.
 
-    python -m benchmarks.soak text 8          one text that is 8 hours long when spoken, as one row
-    python -m benchmarks.soak manifest 4      a manifest of 4 GB, of texts of 100 kB: checked and planned, not spoken
-    python -m benchmarks.soak voices 20000    rows with as many different voices
+    python -m benchmarks.soak text 8          one row whose speech is 8 hours long
+    python -m benchmarks.soak manifest 4      a manifest of 4 GB with texts of 100 kB: checked and planned only
+    python -m benchmarks.soak voices 20000    rows, each with another voice
 
 Prints the peak of the driver, of the largest actor and of the object store; the last line is JSON.
 """
@@ -27,12 +27,12 @@ from pipeline.flow.driver import run
 from pipeline.flow.planning import ModelInfo, plan_manifest
 from pipeline.storage.store import Store
 
-PASS_S = 10  # of speech in one Bark pass
+PASS_S = 10  # seconds of speech per Bark pass
 SENTENCE = "This is a sentence of a usual length, as books have them by the thousand, and it goes on to here. "
 
 
 def ten_seconds() -> dict[str, Any]:
-    """What the stages give for one pass."""
+    """The stages' outputs for one pass."""
     frames = PASS_S * spec.COARSE_RATE_HZ
     noise = np.random.default_rng(0).normal(0, 0.1, frames * spec.SAMPLES_PER_FRAME).astype(np.float32)
     codes = {"coarse": np.zeros((2, frames), np.int64), "fine": np.zeros((8, frames), np.int64)}
@@ -55,12 +55,12 @@ def many_voices(count: float, folder: Path) -> tuple[dict[str, Any], Any]:
 
 
 def large_manifest(gigabytes: float, path: Path) -> None:
-    """Texts that don't compress, 100 kB each."""
-    dice = np.random.default_rng(0)
+    """Write incompressible texts of 100 kB each."""
+    random = np.random.default_rng(0)
     schema = pa.schema([("id", pa.string()), ("text", pa.string())])
     with pq.ParquetWriter(path, schema, compression="none") as writer:
         for part in range(round(gigabytes * 1e9 / 1e7)):
-            texts = [dice.integers(97, 123, 100_000, np.uint8).tobytes().decode() for _ in range(100)]
+            texts = [random.integers(97, 123, 100_000, np.uint8).tobytes().decode() for _ in range(100)]
             writer.write_table(pa.table({"id": [f"{part}-{i}" for i in range(100)], "text": texts}, schema=schema))
 
 
