@@ -11,7 +11,7 @@ demo: .venv/installed ## speak the example sentences on this machine
 test: .venv/installed-dev ## the whole test suite, in two processes
 	$(PYTEST)
 
-test-fast: .venv/installed-dev ## the tests that need neither Ray nor a speech recogniser
+test-fast: .venv/installed-dev ## the tests that need neither Ray nor a speech recognizer
 	$(PYTEST) -m "not (ray or hearing or faults)"
 
 faults: .venv/installed-dev .venv-servers/installed ## break real things: processes, machines, storage, disks (half an hour)
