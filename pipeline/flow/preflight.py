@@ -43,17 +43,17 @@ def refusal(config: RunConfig, nodes: list[dict[str, float]], name: str) -> str:
     """The error message: requested and available resources, and what would fit."""
     pools = config.pools.values()
     available = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("GPU", "CPU")}
-    asked = {
+    requested = {
         "GPU": sum(p.min_actors * p.num_gpus for p in pools),
         "CPU": sum(p.min_actors * p.num_cpus for p in pools),
     }
-    short = "GPU" if asked["GPU"] > available["GPU"] + TOLERANCE else "CPU"
+    short = "GPU" if requested["GPU"] > available["GPU"] + TOLERANCE else "CPU"
     key = f"num_{short.lower()}s"
     sharing = sum(p.min_actors for p in pools if getattr(p, key))
     text = (
         f"pools.{name} does not fit beside the others: all pools must run at once, and they ask for "
-        f"{asked['GPU']:g} GPUs and {asked['CPU']:g} CPUs of {available['GPU']:g} GPUs and {available['CPU']:g} CPUs "
-        f"on {len(nodes)} node{'s' if len(nodes) > 1 else ''}"
+        f"{requested['GPU']:g} GPUs and {requested['CPU']:g} CPUs of {available['GPU']:g} GPUs and "
+        f"{available['CPU']:g} CPUs on {len(nodes)} node{'s' if len(nodes) > 1 else ''}"
     )
     if not available[short]:
         return f"{text}; there is no {short}: set {key}: 0 and device: cpu, or connect to another cluster"

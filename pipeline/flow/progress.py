@@ -32,7 +32,7 @@ class Progress:
         self.first_s: float | None = None  # when the first tokens were made
 
     def update(self, totals: dict[str, StageCounts]) -> None:
-        """Take the board's totals. An actor that was replaced starts counting anew, but progress never goes back."""
+        """Take the board's totals. An actor that was replaced starts counting again, but progress never goes back."""
         self.stages |= totals
         for stage, counts in totals.items():
             done = min(counts.rows + counts.rows_in_work, self.counts.rows_to_do)
