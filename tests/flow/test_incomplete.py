@@ -28,5 +28,5 @@ def test_actor_that_cannot_start_ends_the_run_at_once(make_config: MakeConfig) -
     config = make_config(limit=2)
     pool = config.pools.semantic.model_copy(update={"slots": 4_000_000})  # 2 TB of keys and values
     config = config.model_copy(update={"pools": config.pools.model_copy(update={"semantic": pool})})
-    with pytest.raises(IncompleteError, match=r"shards are missing .*ConfigError: slots: 4000000 need .* ask for \d+"):
+    with pytest.raises(IncompleteError, match=r"shards are missing .*ConfigError: slots: 4000000 need .* use \d+"):
         run(config)

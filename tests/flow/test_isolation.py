@@ -72,6 +72,8 @@ def test_only_poisoned_rows_fail(
         row_id: row for row_id, row in undisturbed.items() if row_id not in POISONED
     }
     before, after = parts(finished.output), parts(config.output)
+    # a process that is killed while it writes leaves a temporary file, under a hidden name that no reader lists
+    after = {name: content for name, content in after.items() if not Path(name).name.startswith(".")}
     assert {name for name in before | after if before.get(name) != after.get(name)} == {
         f"{folder}/part-0000{shard}.{'json' if folder == '_commits' else 'parquet'}"
         for folder in ("data", "failures", "_commits")
