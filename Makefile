@@ -1,6 +1,6 @@
 PYTHON ?= python3
 INSTALL = -m pip install --quiet --disable-pip-version-check --progress-bar off
-PYTEST = .venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST = .venv/bin/python -m pytest -n 2
 PIP = .venv/bin/python $(INSTALL)
 
 .PHONY: demo test test-fast faults check audit lock voice clean

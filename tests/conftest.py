@@ -6,6 +6,7 @@ os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing in the suite may need a model hub
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,19 +21,29 @@ torch.set_num_threads(1)  # two tiny layers: a second thread only waits
 TINY = RandomCheckpoint(eos_gain=2.6)  # ends after some 30 to 200 tokens
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start Ray, and say which tests stay together when several processes share the work (-n 2).
-
-    Those with the fixture `cluster` share one Ray. They take longest and so come first. Other files stay whole, since
-    their tests share fixtures.
-    """
+    """Mark the tests that share one Ray. They take longest, so they come first."""
     for item in items:
-        shares_ray = "cluster" in item.fixturenames  # type: ignore[attr-defined]
-        if shares_ray:
+        if "cluster" in item.fixturenames:  # type: ignore[attr-defined]
             item.add_marker("ray")
-        item.add_marker(pytest.mark.xdist_group("cluster" if shares_ray else item.path.name))
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several test processes (-n 2), one runs all tests of the flow, since they share a Ray and finished outputs.
+    Other files stay whole, since their tests share fixtures."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            alone = "test_job_submit" in path  # starts its own Ray
+            return "tests/flow" if path.startswith("tests/flow/") and not alone else path
+
+    config.option.loadscopereorder = False  # by default, the scope with the most tests comes first
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
