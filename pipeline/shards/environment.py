@@ -78,18 +78,20 @@ def read_environment(store: Store, name: str) -> Environment:
 
 
 def differences(store: Store, names: Iterable[str]) -> dict[str, str]:
-    """For each id, the values in which these environments differ from each other, as text.
+    """For each id, the values in which these environments differ from each other, as text; a single one in short.
 
     Of instruction sets, only those that not all of the environments have.
     """
     found = {name: read_environment(store, name) for name in sorted(names)}
     keys = list(dict.fromkeys(key for environment in found.values() for key in environment))
     different = [key for key in keys if len({json.dumps(e.get(key)) for e in found.values()}) > 1]
+    if len(found) == 1:
+        different = [key for key in ("barkery", "torch", "processor", "record") if key in keys]
     common = set.intersection(*(set(e.get("instruction_sets") or ()) for e in found.values())) if found else set()
 
     def shown(key: str, value: Any) -> str:
         if key == "instruction_sets":
-            return " ".join(each for each in value or () if each not in common) or "no more"
+            return " ".join(each for each in value or () if each not in common) or "only the common ones"
         return str(value)
 
     return {name: ", ".join(f"{key} {shown(key, e.get(key))}" for key in different) for name, e in found.items()}
@@ -145,5 +147,5 @@ def environment_notes(store: Store, commits: Collection[Commit]) -> list[str]:
         these = [stage for stage, each in mixed.items() if tuple(sorted(each.items(), key=str)) == counts]
         for name, count in counts:
             text = f"{name} ({texts[name]})" if name else "not recorded (made by an older barkery)"
-            lines.append(f"  {', '.join(these)}: {count:,} shards in {text}")
+            lines.append(f"  {', '.join(these)}: {count:,} shard{'s' if count > 1 else ''} in {text}")
     return lines

@@ -160,7 +160,7 @@ def test_verify_notes_a_mix_which_is_no_problem(output: Store) -> None:
     assert report.problems == []
     heading, *lines = report.notes
     assert "different environments" in heading and sorted(lines) == sorted(
-        [f"  fine: 2 shards in {a} (torch {here['torch']})", f"  fine: 1 shards in {b} (torch 9.9.9)"]
+        [f"  fine: 2 shards in {a} (torch {here['torch']})", f"  fine: 1 shard in {b} (torch 9.9.9)"]
     )
 
 
@@ -173,3 +173,5 @@ def test_verify_notes_unrecorded_and_unreadable_environments(output: Store) -> N
     notes = "\n".join(report.notes)
     assert report.problems == []
     assert "not recorded (made by an older barkery)" in notes and "missing (" in notes and "unreadable" in notes
+    output.remove("_commits/part-00002.json")
+    assert f"1 shard in {a} (barkery " in "\n".join(verify(output).notes)
