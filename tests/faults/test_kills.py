@@ -123,6 +123,6 @@ def test_two_drivers_on_one_output(job: Job, head: Head, output: Store, referenc
     both = [job.start(output.url, head) for _ in range(2)]
     ends = [process.communicate(timeout=400) for process in both]
     assert [process.returncode for process in both] == [3, 3], ends
-    warnings = [err for _, err in ends if "another run is at work on this output" in err]
+    warnings = [err for _, err in ends if "another run is writing to this output" in err]
     assert warnings, ends
     assert_undamaged(output, reference)
