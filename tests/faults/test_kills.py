@@ -39,11 +39,17 @@ KILLED_AT["semantic"] = [(0, 0.0), (0, 1.2), (0, 1.2)]
 
 @pytest.fixture(scope="module")
 def load_s(tiny: Path) -> float:
-    """CPU seconds that this machine needs to load what an actor loads; machines differ by a factor of two."""
+    """CPU seconds that this machine needs to load what an actor loads; machines differ by a factor of two.
+
+    The smaller of two measurements: the first one may compile kernels, which actors then find in numba's cache.
+    """
     code = "import sys, pipeline.flow.pools; from pipeline import Bark; Bark.load(sys.argv[1])"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    subprocess.run([sys.executable, "-c", code, str(tiny)], check=True)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    found = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        subprocess.run([sys.executable, "-c", code, str(tiny)], check=True)
+        found.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
+    return min(found)
 
 
 def ready_to_kill(actors: list[psutil.Process], killed: set[int], cpu_s: float) -> list[psutil.Process]:
