@@ -11,8 +11,8 @@ demo: .venv/installed ## speak the example sentences on this machine
 test: .venv/installed-dev ## the whole test suite, in two processes
 	$(PYTEST)
 
-test-fast: .venv/installed-dev ## the tests that need neither Ray nor a speech recognizer
-	$(PYTEST) -m "not (ray or hearing or faults)"
+test-fast: .venv/installed-dev ## without Ray, slow tests and the speech recognizer
+	$(PYTEST) -m "not (ray or hearing or slow or faults)"
 
 faults: .venv/installed-dev .venv-servers/installed ## break real things: processes, machines, storage, disks (half an hour)
 	$(PIP) s3fs==2026.9.0 gcsfs==2026.10.1 adlfs==2026.8.0

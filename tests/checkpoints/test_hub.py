@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.checkpoints import hub as hub_module
 
+pytestmark = pytest.mark.slow
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RESOLVE = """
 import json

@@ -175,6 +175,7 @@ def test_command_line_starts_its_own_ray_and_exits_with_0(make_config: MakeConfi
     assert not [line for line in err.splitlines() if line and not re.match(OWN_LINES, line)]  # nothing of Ray's
 
 
+@pytest.mark.slow
 def test_command_line_exit_codes_2_and_3(make_config: MakeConfig, finished: FinishedRun, tmp_path: Path) -> None:
     """2 for a config error, 3 for an output that is complete with failed rows: processes that need no Ray."""
     config = make_config()
