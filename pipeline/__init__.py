@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pipeline.bark.voice import HistoryPrompt
     from pipeline.sampling import Sampling
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Bark", "HistoryPrompt", "Result", "Sampling", "SegmentLimits", "__version__"]
 
 MODULES = {
