@@ -304,6 +304,7 @@ def with_changed(folder: Path, name: str, content: bytes, to: Path) -> Path:
     return to
 
 
+@pytest.mark.slow
 @settings(CASES)
 @given(damaged=DAMAGE, which=st.integers(0, 99), layout=st.sampled_from(["hf", "suno"]))
 def test_damaged_checkpoints(

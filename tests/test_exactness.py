@@ -180,6 +180,7 @@ KERNEL_CONFIGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", KERNEL_CONFIGS, ids=str)
 def test_batched_row_equals_the_row_alone_with_all_kernels(tiny: Path, kernels: KernelConfig) -> None:
     for name in (kernels.decode, kernels.prefill):

@@ -8,6 +8,7 @@ import soundfile
 from examples import example
 
 
+@pytest.mark.slow
 def test_example_writes_sound_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     example.main(tmp_path / "new")
     files = sorted((tmp_path / "new").iterdir())

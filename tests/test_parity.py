@@ -77,6 +77,7 @@ def test_argmax_equals_suno(
         np.testing.assert_allclose(ours.audio, suno.codec_decode(fine), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("voice_name", [None, "v2/de_speaker_3", "edge"])
 def test_more_than_1024_frames_equal_suno(suno: ModuleType, bark: Bark, voice_name: str | None) -> None:
     """Several fine windows, the last one right-aligned, and a coarse history that slides."""
@@ -93,6 +94,7 @@ def test_more_than_1024_frames_equal_suno(suno: ModuleType, bark: Bark, voice_na
     assert np.array_equal(fine, suno.generate_fine(coarse, as_suno(voice), temp=None, silent=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("voice_name", [None, "v2/de_speaker_3"])
 @pytest.mark.parametrize(("window", "history"), [(120, 570), (60, 60), (100, 300)])
 def test_other_coarse_windows_equal_suno(

@@ -139,6 +139,7 @@ app()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", WITHOUT)
 def test_generates_the_same_tokens_and_says_a_text_without(
     missing: str, tiny: Path, bark: Bark, tmp_path: Path

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from pipeline import Bark
@@ -24,6 +25,7 @@ print(json.dumps([code, "numba" in sys.modules, torch.get_num_threads()]))
 """
 
 
+@pytest.mark.slow
 def test_narrow_model_speaks_without_compiled_kernels(tmp_path: Path) -> None:
     """Importing numba and compiling takes longer than speaking; the sound is the same within rounding."""
     path = tmp_path / "hello.wav"

@@ -8,6 +8,7 @@ import soundfile
 from examples import quickstart
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_process")
 def test_quickstart_speaks_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quickstart.main(tmp_path)

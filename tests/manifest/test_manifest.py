@@ -46,6 +46,7 @@ def test_reads_folders_and_globs_in_sorted_order(tmp_path: Path) -> None:
     assert Manifest(str(tmp_path), limit=7).check() == 7
 
 
+@pytest.mark.slow
 def test_reads_a_million_rows_in_tiny_row_groups(tmp_path: Path) -> None:
     """Thirty thousand row groups: the rows are read in order, and memory grows by one hash per row."""
     count = 1_000_000
@@ -62,6 +63,7 @@ def test_reads_a_million_rows_in_tiny_row_groups(tmp_path: Path) -> None:
     assert first == count
 
 
+@pytest.mark.slow
 def test_reads_thousands_of_tiny_files(tmp_path: Path) -> None:
     for i in range(2000):
         parquet(tmp_path / f"{i:04d}.parquet", {"id": [f"{i}"], "text": ["A sentence."]})
