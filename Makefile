@@ -31,7 +31,7 @@ audit: .venv/installed-dev ## known flaws of the pinned packages (asks PyPI), an
 lock: .venv-lock/bin/uv ## pin all packages, transitive ones too, from requirements*.in (asks PyPI); UPGRADE=--upgrade takes the newest
 	UV=.venv-lock/bin/uv scripts/lock.sh $(UPGRADE)
 
-voice: .venv/installed-dev ## train the built-in model anew (flite needed; hours); STATE keeps what is made
+voice: .venv/installed-dev ## train the next built-in model (training/README.md says what it needs; hours); STATE keeps what is made
 	$(MAKE) -C training voice PYTHON=$(CURDIR)/.venv/bin/python STATE=$(or $(STATE),$(CURDIR)/out/voice)
 
 .venv-lock/bin/uv:

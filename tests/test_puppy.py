@@ -8,9 +8,9 @@ import pytest
 from pipeline import Bark, Result
 from pipeline.bark.voice import own_voices
 from pipeline.checkpoints.hub import BUILT_IN
-from training.recognise import errors, hear, words
+from tests.recognizer import errors, hear, words
 
-HELD_OUT = (Path(__file__).parent.parent / "training" / "heldout.txt").read_text().splitlines()
+HELD_OUT = (Path(__file__).parent / "data" / "heldout.txt").read_text().splitlines()
 TEXTS = HELD_OUT[::15]  # four that training never saw
 VOICES = ("rms", "middle", "high")
 pytestmark = pytest.mark.hearing

@@ -1,4 +1,4 @@
-"""Step 8: everything into one folder in the Hugging Face layout of a Bark checkpoint, with three voices.
+"""Step 9: everything into one folder in the Hugging Face layout of a Bark checkpoint, with its voices.
 
 python training/export.py STATE_DIR OUT_DIR
 """
@@ -12,72 +12,80 @@ import sys
 import numpy as np
 import torch
 import train_decoder
+import train_fine
 import vocoder
-from codebooks import Codebooks
+from codebooks import RESIDUAL_SHARDS, VOICES, Codebooks
 from corpus import COARSE_INFER, COARSE_PAD, COARSE_VOCABULARY, SEMANTIC, TEXT_OFFSET, Corpus
 from safetensors.torch import save_file
+from train_gpt import HEADS, LAYERS, WIDTH, Taught
 
 from pipeline.checkpoints.formats import HF_PREFIX, hf_name
-from pipeline.model.fine import FineGPT
-from pipeline.model.gpt import GPTConfig
 
-STAGES = ("semantic", "coarse")
 BOOK = "codec_model.quantizer.layers.{}.codebook.embed"
-PROMPT = 12  # chooses the training sentence that becomes every voice's prompt: of nine tried the best, see README
-FINE = GPTConfig(1025, 1025, n_layer=1, n_head=1, n_embd=16, n_codes_total=8, n_codes_given=1)
+PROMPT_S = (1.4, 1.9)  # how long the sentence is that becomes every voice's prompt
+FINE_TEMPERATURE = 0.5
 
 
-def gpt_tensors(state: pathlib.Path, stage: str) -> dict[str, torch.Tensor]:
-    model = torch.load(state / f"{stage}.pt", map_location="cpu")["model"]
-    return {HF_PREFIX[stage] + hf_name(name): weight.half().contiguous() for name, weight in model.items()}
+def gpt_tensors(state: pathlib.Path, stage: str, corpus: Corpus) -> dict[str, torch.Tensor]:
+    """Averaged weights, the tables that are sums written out."""
+    model = Taught(stage, corpus)
+    model.load_state_dict(torch.load(state / f"{stage}.pt")["model"], strict=False)
+    return {
+        HF_PREFIX[stage] + hf_name(name): weight.half().contiguous() for name, weight in model.written_out().items()
+    }
 
 
-def fine_tensors() -> dict[str, torch.Tensor]:
-    """Not trained: of codebooks 2 to 7 only the last is heard, and it is noise. Zero heads draw it uniformly.
-    A tied pair is stored once, as the head."""
-    tensors = {}
-    for name, weight in FineGPT(FINE).state_dict().items():
-        if not name.startswith("wtes.") or name.startswith("wtes.0."):
-            is_scale = name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))
-            tensors[HF_PREFIX["fine"] + hf_name(name)] = torch.full(weight.shape, float(is_scale)).half()
-    return tensors
-
-
-def codec_name(ours: str) -> str:
-    """transformers' name of a weight of encodec's decoder"""
-    name = ours.replace("model.", "decoder.layers.", 1)
-    name = name.replace(".convtr.convtr.", ".conv.").replace(".conv.conv.", ".conv.")
-    name = name.replace("weight_g", "parametrizations.weight.original0")
-    return "codec_model." + name.replace("weight_v", "parametrizations.weight.original1")
+def fine_tensors(state: pathlib.Path) -> dict[str, torch.Tensor]:
+    """A tied pair is stored once, as the head."""
+    weights = torch.load(state / "fine.pt")["model"]
+    return {
+        HF_PREFIX["fine"] + hf_name(name): weight.half().contiguous()
+        for name, weight in weights.items()
+        if not name.startswith("wtes.") or name.startswith("wtes.0.")
+    } | {
+        HF_PREFIX["fine"] + hf_name(f"lm_heads.{q - 1}.weight"): weights[f"wtes.{q}.weight"].half().contiguous()
+        for q in range(1, 8)
+        if f"lm_heads.{q - 1}.weight" not in weights
+    }
 
 
 def codec_tensors(state: pathlib.Path) -> dict[str, torch.Tensor]:
-    """Decoder and codebooks under transformers' names."""
-    weights = torch.load(state / "decoder.pt", map_location="cpu")["model"]
-    out = {codec_name(name): weight.half().contiguous() for name, weight in weights.items()}
-    for q, book in enumerate(Codebooks(state / "codebooks.npz").sharpened()):
-        out[BOOK.format(q)] = book.half().contiguous()
-    return out
+    """Decoder and codebooks under transformers' names, plain weights as weight norm."""
+    out = {}
+    weights = torch.load(state / "decoder.pt")["model"]
+    last = list(weights)[-1].rsplit(".", 1)[0]
+    for name, weight in weights.items():
+        if name.startswith(last):  # losses worked on louder samples
+            weight = weight / train_decoder.LOUDNESS
+        name = name.replace("model.", "decoder.layers.", 1)
+        name = "codec_model." + name.replace(".convtr.convtr.", ".conv.").replace(".conv.conv.", ".conv.")
+        if name.endswith(".weight"):
+            out[f"{name.removesuffix('weight')}parametrizations.weight.original0"] = weight.norm(
+                dim=(1, 2), keepdim=True
+            )
+            name = f"{name.removesuffix('weight')}parametrizations.weight.original1"
+        out[name] = weight
+    for q, book in enumerate(Codebooks(state / "codebooks.npz").books):
+        out[BOOK.format(q)] = torch.from_numpy(book)
+    return {name: tensor.half().contiguous() for name, tensor in out.items()}
 
 
-def configs(state: pathlib.Path, corpus: Corpus) -> tuple[dict, dict]:
+def shape(vocabulary_in: int, vocabulary_out: int, heads: int, layers: int, width: int) -> dict:
+    return {
+        "input_vocab_size": vocabulary_in,
+        "output_vocab_size": vocabulary_out,
+        "num_heads": heads,
+        "num_layers": layers,
+        "hidden_size": width,
+        "block_size": 1024,
+        "bias": False,
+        "dropout": 0.0,
+    }
+
+
+def configs(corpus: Corpus) -> tuple[dict, dict]:
     """config.json and generation_config.json."""
-    held = {stage: torch.load(state / f"{stage}.pt", map_location="cpu")["model"] for stage in STAGES}
-
-    def shape(stage, vocabulary_in, vocabulary_out, **more):
-        return {
-            "input_vocab_size": vocabulary_in,
-            "output_vocab_size": vocabulary_out,
-            "num_heads": 4,
-            "num_layers": 1 + max(int(n.split(".")[1]) for n in held[stage] if n.startswith("h.")),
-            "hidden_size": held[stage]["ln_f.weight"].numel(),
-            "block_size": 1024,
-            "bias": False,
-            "dropout": 0.0,
-            **more,
-        }
-
-    decoder = train_decoder.SHAPE
+    decoder, fine = train_decoder.SHAPE, train_fine.SHAPE
     codec = {
         "model_type": "encodec",
         "sampling_rate": vocoder.RATE_HZ,
@@ -102,28 +110,20 @@ def configs(state: pathlib.Path, corpus: Corpus) -> tuple[dict, dict]:
         "normalize": False,
         "target_bandwidths": [6.0],
     }
+    causal = (HEADS, LAYERS, WIDTH)
     config = {
         "model_type": "bark",
         "architectures": ["BarkModel"],
-        "semantic_config": {"model_type": "semantic", **shape("semantic", corpus.semantic_vocabulary, SEMANTIC + 1)},
+        "semantic_config": {"model_type": "semantic", **shape(corpus.semantic_vocabulary, SEMANTIC + 1, *causal)},
         "coarse_acoustics_config": {
             "model_type": "coarse_acoustics",
-            **shape("coarse", COARSE_VOCABULARY, COARSE_VOCABULARY),
+            **shape(COARSE_VOCABULARY, COARSE_VOCABULARY, *causal),
         },
         "fine_acoustics_config": {
             "model_type": "fine_acoustics",
-            **{
-                "input_vocab_size": FINE.input_vocab_size,
-                "output_vocab_size": FINE.output_vocab_size,
-                "num_heads": FINE.n_head,
-                "num_layers": FINE.n_layer,
-                "hidden_size": FINE.n_embd,
-                "block_size": 1024,
-                "bias": False,
-                "dropout": 0.0,
-                "n_codes_total": FINE.n_codes_total,
-                "n_codes_given": FINE.n_codes_given,
-            },
+            **shape(fine.input_vocab_size, fine.output_vocab_size, fine.n_head, fine.n_layer, fine.n_embd),
+            "n_codes_total": fine.n_codes_total,
+            "n_codes_given": fine.n_codes_given,
         },
         "codec_config": codec,
         "initializer_range": 0.02,
@@ -138,7 +138,7 @@ def configs(state: pathlib.Path, corpus: Corpus) -> tuple[dict, dict]:
             "eos_token_id": SEMANTIC,
             "max_input_semantic_length": 256,
             "max_new_tokens": 768,
-            "max_segment_tokens": 16,
+            "max_segment_tokens": 40,
             "semantic_infer_token": corpus.semantic_infer,
             "semantic_pad_token": SEMANTIC,
             "semantic_rate_hz": 49.9,
@@ -157,7 +157,7 @@ def configs(state: pathlib.Path, corpus: Corpus) -> tuple[dict, dict]:
             "sliding_window_len": 60,
         },
         "fine_acoustics_config": {
-            "temperature": 0.5,
+            "temperature": FINE_TEMPERATURE,
             "max_fine_history_length": 512,
             "max_fine_input_length": 1024,
             "n_fine_codebooks": 8,
@@ -168,26 +168,35 @@ def configs(state: pathlib.Path, corpus: Corpus) -> tuple[dict, dict]:
 
 def write_voices(corpus: Corpus, folder: pathlib.Path) -> None:
     """One history prompt a voice: the same training sentence in each, short, so that prompts stay short."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, name in enumerate(vocoder.VOICES):
-        semantic, codes = corpus.history(index, random.Random(PROMPT))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    low, high = (75 * s for s in PROMPT_S)
+    fit = [
+        s
+        for s in corpus.utterances
+        if low <= s.codes.shape[2] <= high and s.codes.shape[1] == 8 and len(s.text.split()) >= 5 and s.text[-1] == "."
+    ]
+    said = random.Random(12).choice(fit)
+    print("prompt:", said.text)
+    for codes, name in zip(said.codes, VOICES, strict=True):
         np.savez(
             folder / f"{name}.npz",
-            semantic_prompt=semantic,
-            coarse_prompt=codes[:2],
+            semantic_prompt=corpus.tokens(said),
+            coarse_prompt=codes[:2].astype(np.int64),
             fine_prompt=codes.astype(np.int32),
         )
 
 
 def main(state: pathlib.Path, out: pathlib.Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    corpus = Corpus(state)
-    for name, content in zip(("config.json", "generation_config.json"), configs(state, corpus), strict=False):
+    corpus = Corpus(state, RESIDUAL_SHARDS)
+    for name, content in zip(("config.json", "generation_config.json"), configs(corpus), strict=True):
         (out / name).write_text(json.dumps(content, indent=2) + "\n")
-    shutil.copy(state / "tokenizer.json", out / "tokenizer.json")
-    tensors = codec_tensors(state) | fine_tensors()
-    for stage in STAGES:
-        tensors |= gpt_tensors(state, stage)
+    tokenizer = json.loads((state / "tokenizer.json").read_text())
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")) + "\n")
+    tensors = codec_tensors(state) | fine_tensors(state)
+    for stage in ("semantic", "coarse"):
+        tensors |= gpt_tensors(state, stage, corpus)
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     write_voices(corpus, out / "voices")
     size_mb = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6

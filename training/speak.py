@@ -1,7 +1,11 @@
-"""Step 2: flite speaks the sentences; what is kept of each is its features and its phone states.
+"""Step 2: the teacher speaks the sentences; what is kept of each is its parameters, not its sound.
 
-A shard is one .npz of 250 utterances in STATE_DIR/speech; made shards are skipped, so the step resumes.
-Utterance i of a shard: text[i], features[offset[i]:offset[i+1]], tokens[token_offset[i]:token_offset[i+1]].
+The teacher, hibari-tts, is parametric: its graph gives, per 12.5 ms, the envelopes of harmonics and of noise and f0,
+and inside, how long each phone lasts. These are read instead of analysing sound.
+
+A shard is one .npz of SHARD utterances in STATE_DIR/speech; made shards are skipped, so the step resumes. Utterance i
+of a shard: text[i], frames[at[i]:at[i+1]] = cepstra and f0, and phones[phone_at[i]:phone_at[i+1]] = rows of (symbol's
+code point, frames that it lasts, number of its word in the text).
 
     python training/speak.py STATE_DIR [first shard] [every nth]
 """
@@ -9,65 +13,90 @@ Utterance i of a shard: text[i], features[offset[i]:offset[i+1]], tokens[token_o
 import pathlib
 import sys
 
+import hibari.tts
 import numpy as np
-import tracks
-from vocoder import FRAME_HZ
+import onnx
+import onnxruntime
+import vocoder
+from hibari import Hibari
+from hibari.g2p.normalize import normalize
 
-SHARD = 250
-SEMANTIC_HZ = 49.9
-PHONES = """
-    pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh
-""".split()  # noqa: SIM905
-PARTS = 3  # a phone's states: first, middle and last third
-KEPT_PAUSE_S = 0.12  # of flite's silence before and after
+SHARD = 500
+TEACHER_HZ = 80
+MOST_PHONES = 400
+DURATIONS = "/Clip_output_0"  # frames of each symbol, an inner value of the teacher's graph
 
-
-def phone_states(phones: list[tuple[str, float]], start_s: float, n_tokens: int) -> np.ndarray:
-    """(n_tokens,) ids PARTS · phone + third, at 49.9 Hz from start_s."""
-    ends = np.array([end_s for _, end_s in phones])
-    begins = np.concatenate([[0.0], ends[:-1]])
-    middle_s = start_s + (np.arange(n_tokens) + 0.5) / SEMANTIC_HZ
-    at = np.minimum(np.searchsorted(ends, middle_s, side="right"), len(ends) - 1)
-    third = ((middle_s - begins[at]) / np.maximum(ends[at] - begins[at], 1e-3) * PARTS).astype(int).clip(0, PARTS - 1)
-    return (np.array([PHONES.index(phone) for phone, _ in phones])[at] * PARTS + third).astype(np.int16)
+Spoken = tuple[str, np.ndarray, np.ndarray]  # text, (T, HARMONIC + NOISY + 1) features, (n, 3) phones
 
 
-def utterance(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Features (T, CEPSTRA + 3) and phone states (n,), cut so that T is what n tokens are at 75 / 49.9, as in Bark."""
-    features, phones = tracks.speak(text)
-    start_s = max(0.0, phones[0][1] - KEPT_PAUSE_S)
-    last_s = min(phones[-1][1], (phones[-2][1] if phones[-1][0] == "pau" else phones[-1][1]) + KEPT_PAUSE_S)
-    n_tokens = int((last_s - start_s) * SEMANTIC_HZ)
-    n_frames = round(int(np.floor(n_tokens * FRAME_HZ / SEMANTIC_HZ * 2)) / 2)
-    first = round(start_s * FRAME_HZ)
-    features = features[first : first + n_frames]
-    features = np.concatenate([features, np.repeat(features[-1:], n_frames - len(features), 0)])
-    return features.astype(np.float32), phone_states(phones, start_s, n_tokens)
+class Teacher:
+    """hibari-tts with its durations."""
 
+    def __init__(self) -> None:
+        self.tts = Hibari(threads=1)
+        model = onnx.load(pathlib.Path(hibari.tts.ASSETS) / "hibari.onnx")
+        model.graph.output.append(onnx.helper.make_tensor_value_info(DURATIONS, onnx.TensorProto.FLOAT, None))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        self.graph = onnxruntime.InferenceSession(model.SerializeToString(), options)
 
-def write_shard(path: pathlib.Path, texts: list[str]) -> None:
-    spoken = [utterance(text) for text in texts]
-    lengths, token_lengths = ([len(part[k]) for part in spoken] for k in (0, 1))
-    partial = path.with_suffix(".partial.npz")
-    np.savez(
-        partial,
-        text=texts,
-        features=np.concatenate([a for a, _ in spoken]).astype(np.float16),
-        tokens=np.concatenate([b for _, b in spoken]),
-        offset=np.cumsum([0, *lengths]),
-        token_offset=np.cumsum([0, *token_lengths]),
-    )
-    partial.rename(path)
-    print(path.name, f"{sum(lengths) / FRAME_HZ / 60:.1f} minutes", flush=True)
+    def symbols(self, text: str) -> list[tuple[str, int]] | None:
+        """Phone symbols, each with the number of its word in text.split(); None where words can't be told apart."""
+        found, word = [], 0
+        tokens = self.tts.g2p.phonemize_tokens(self.tts.g2p.tokenize(normalize(text)))
+        for token in tokens:
+            found += [(symbol, word) for symbol in token.phonemes or ""]
+            if token.whitespace:
+                found.append((" ", word))
+                word += 1
+        found = [(symbol, word) for symbol, word in found if symbol in self.tts.vocab]
+        return found if word + 1 == len(text.split()) and 0 < len(found) <= MOST_PHONES else None
+
+    def speak(self, text: str) -> Spoken | None:
+        symbols = self.symbols(text)
+        if symbols is None:
+            return None
+        ids = [0, *(self.tts.vocab[symbol] for symbol, _ in symbols), 0]
+        given = {"ids": np.array([ids]), "speed": np.ones(1, np.float32)}
+        harmonic, _, noisy, free, _, f0, durations = self.graph.run(None, given)
+        noise = np.logaddexp(2 * np.minimum(noisy[0], 7), 2 * np.minimum(free[0], 7)) / 2
+        features = np.concatenate(
+            [
+                vocoder.cepstra_of(np.minimum(harmonic[0], 7), vocoder.HARMONIC),
+                vocoder.cepstra_of(noise, vocoder.NOISY),
+                np.maximum(f0[0], 0)[:, None],
+            ],
+            axis=1,
+        )
+        lasts = durations.ravel().astype(np.int64)
+        named = [(0, 0), *((ord(symbol), word) for symbol, word in symbols), (0, symbols[-1][1])]
+        phones = np.array([(symbol, n, word) for (symbol, word), n in zip(named, lasts, strict=True)], np.int32)
+        features = features[: 2 * lasts.sum()]
+        phones[:, 1] *= len(features) // lasts.sum()  # a unit of duration is two frames
+        return text, features.astype(np.float16), phones
 
 
 def main(state: pathlib.Path, first: int = 0, every: int = 1) -> None:
-    texts = (state / "sentences.txt").read_text().splitlines()
-    (state / "speech").mkdir(exist_ok=True)
+    teacher, texts = Teacher(), (state / "sentences.txt").read_text().splitlines()
+    folder = state / "speech"
+    folder.mkdir(exist_ok=True)
     for shard in range(first, -(-len(texts) // SHARD), every):
-        path = state / "speech" / f"{shard:03d}.npz"
-        if not path.exists():
-            write_shard(path, texts[shard * SHARD : (shard + 1) * SHARD])
+        path = folder / f"{shard:03d}.npz"
+        if path.exists():
+            continue
+        spoken = [made for text in texts[shard * SHARD : (shard + 1) * SHARD] if (made := teacher.speak(text))]
+        texts_, features, phones = zip(*spoken, strict=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(
+            partial,
+            text=np.array(texts_),
+            frames=np.concatenate(features),
+            phones=np.concatenate(phones),
+            at=np.cumsum([0, *map(len, features)]),
+            phone_at=np.cumsum([0, *map(len, phones)]),
+        )
+        partial.rename(path)
+        print(path.name, len(spoken), f"{sum(map(len, features)) / TEACHER_HZ / 60:.1f} minutes", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Step 4: EnCodec's decoder learns to turn quantised latents into the teacher's samples, in all three voices.
+"""Step 5: EnCodec's decoder learns to turn latents into the samples that follow from them.
 
-The teacher's samples of each clip are made when it is drawn. Resumes from STATE_DIR/decoder.pt.
+Samples are made for clips as they are needed, in all voices, from the speech's own latents and from quantised ones.
+Resumes from STATE_DIR/decoder.pt.
 
     python training/train_decoder.py STATE_DIR MINUTES
 """
 
+import math
 import pathlib
-import random
 import sys
 import time
 import types
@@ -18,159 +19,170 @@ from torch.nn import functional as F
 
 sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))  # encodec imports it for file helpers only
 import vocoder  # noqa: E402
-from codebooks import MONO, Codebooks  # noqa: E402
+from codebooks import ENVELOPE, VOICES, Codebooks, speech, usual  # noqa: E402
 from encodec.modules import SEANetDecoder  # noqa: E402
 
 SHAPE = {
     "dimension": vocoder.LATENT,
     "n_filters": 16,
     "ratios": [8, 5, 4, 2],
-    "lstm": 1,
-    "norm": "weight_norm",
+    "lstm": 0,
+    "norm": "none",
     "causal": True,
     "true_skip": False,
 }
-CLIPS, CLIP_FRAMES, SETTLE_FRAMES = 8, 48, 8
-LOUDNESS = 10.0  # samples have a spread of about 0.1: losses work on about 1
-PEAK_RATE, WARM_STEPS = 1.5e-3, 100
-
-
-def build() -> SEANetDecoder:
-    """The decoder with variance-preserving weights and no biases: with torch's defaults its output starts constant."""
-    decoder = SEANetDecoder(**SHAPE)
-    for module in decoder.modules():
-        if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
-            fan_in = (
-                module.weight_v[:, 0].numel() if isinstance(module, nn.ConvTranspose1d) else module.weight_v[0].numel()
-            )
-            reads = fan_in / module.stride[0] if isinstance(module, nn.ConvTranspose1d) else fan_in
-            nn.init.normal_(module.weight_v, std=(1.5 / reads) ** 0.5)
-            dims = (1, 2)
-            module.weight_g.data = module.weight_v.data.norm(dim=dims, keepdim=True)
-            nn.init.zeros_(module.bias)
-    return decoder
+CLIPS, CLIP_FRAMES, SETTLE_FRAMES = 8, 56, 8
+POOL, POOL_AT_FIRST, FRESH_EVERY = 1200, 64, 4  # clips held; steps between new ones
+LOUDNESS = 12.0  # samples have a spread of about 0.08: losses work on about 1
+PEAK_RATE, WARM_STEPS, AVERAGE = 2e-3, 50, 0.998
 
 
 @torch.no_grad()
-def level(decoder: nn.Module, latents: Tensor) -> None:
-    """Scale each convolution, in order, so that what it gives for real latents has a spread of one (the last: 0.1)."""
+def level(decoder: nn.Module, latents: Tensor, spread: float) -> None:
+    """First weights that follow from data: each convolution's output gets mean 0 and spread 1 in each channel. With
+    torch's own, ten layers drive all inputs to one output, and the decoder learns to do without them."""
     convs = [m for m in decoder.modules() if isinstance(m, (nn.Conv1d, nn.ConvTranspose1d))]
-    for conv in convs:
-        spreads: list[float] = []
-        handle = conv.register_forward_hook(lambda _m, _i, out, into=spreads: into.append(float(out.std())))
-        decoder(latents)
+
+    def hook(conv, _given, out):
+        mean, std = out.mean((0, 2)), out.std((0, 2)) + 1e-5
+        conv.weight /= std.view((-1, 1, 1) if isinstance(conv, nn.Conv1d) else (1, -1, 1))
+        conv.bias.copy_((conv.bias - mean) / std)
+        return (out - mean[:, None]) / std[:, None]
+
+    handles = [conv.register_forward_hook(hook) for conv in convs]
+    decoder(latents)
+    for handle in handles:
         handle.remove()
-        conv.weight_g /= (
-            spreads[0] * (LOUDNESS if conv is convs[-1] else 1.0) * (2**0.5 if conv.kernel_size == (1,) else 1)
-        )
+    convs[-1].weight *= spread
+    convs[-1].bias *= spread
 
 
-def spectra(samples: Tensor, size: int) -> Tensor:
-    """(B, N) → magnitudes (B, size/2+1, frames)."""
-    return torch.stft(samples, size, size // 4, window=torch.hann_window(size), return_complex=True).abs() / size**0.5
+class Pool:
+    """Clips (latents, samples), renewed one by one."""
+
+    def __init__(self, state: pathlib.Path, rng: np.random.Generator):
+        self.rng, self.books = rng, Codebooks(state / "codebooks.npz")
+        paths = sorted((state / "speech").glob("???.npz"))[1:9]
+        said = (s for n, path in enumerate(paths) for s in (speech(path) if n % 4 == 0 else usual(path, state)))
+        self.said = [s for s in said if len(s.f0) > CLIP_FRAMES + SETTLE_FRAMES + 4]
+        self.clips = [self.clip() for _ in range(POOL_AT_FIRST)]
+
+    def clip(self) -> tuple[np.ndarray, np.ndarray]:
+        rng, said = self.rng, self.said[self.rng.integers(len(self.said))]
+        voice = rng.choice(list(VOICES), p=[0.5, 0.25, 0.25])
+        envelope, steps = said.spoken_by(voice, self.books.unvoiced), said.steps(voice)
+        signs = rng.choice([-1.0, 1.0], (len(steps), vocoder.SIGNS)).astype(np.float32)
+        if rng.random() < 0.75:  # as codes tell it, with some or all of the residual codebooks
+            codes = self.books.of(said, voice, rng)
+            codes[int(rng.choice([2, 3, 4, 5, 7])) : 7] = 0
+            envelope = self.books.decode(codes)[:, :ENVELOPE]
+        given = vocoder.latents(envelope, steps, vocoder.phases_of(steps), signs)
+        return given.astype(np.float16), vocoder.synthesise(envelope, steps, signs).astype(np.float16)
+
+    def renew(self) -> None:
+        if len(self.clips) < POOL:
+            self.clips.append(self.clip())
+        else:
+            self.clips[self.rng.integers(POOL)] = self.clip()
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Latents (CLIPS, LATENT, T) and samples (CLIPS, T * FRAME)."""
+        length, given, wanted = CLIP_FRAMES + SETTLE_FRAMES, [], []
+        for _ in range(CLIPS):
+            latents, samples = self.clips[self.rng.integers(len(self.clips))]
+            start = self.rng.integers(len(latents) - length + 1)
+            given.append(latents[start : start + length].T)
+            wanted.append(samples[start * vocoder.FRAME : (start + length) * vocoder.FRAME])
+        return torch.from_numpy(np.stack(given)).float(), torch.from_numpy(np.stack(wanted)).float() * LOUDNESS
 
 
-def mel_bands(count: int = 64, size: int = 1024) -> Tensor:
-    """(count, size/2+1) triangles up to 8 kHz, each summing to one."""
-    bins_hz = torch.arange(size // 2 + 1) * vocoder.RATE_HZ / size
-    edges = 700 * torch.expm1(
-        torch.linspace(torch.tensor(40 / 700).log1p(), torch.tensor(8000 / 700).log1p(), count + 2)
-    )
+def mel_bands(size: int, count: int) -> Tensor:
+    """(count, size/2+1) triangles."""
+    edges = 700 * (10 ** (np.linspace(0, 2595 * math.log10(1 + 12_000 / 700), count + 2) / 2595) - 1)
+    hz = np.fft.rfftfreq(size, 1 / vocoder.RATE_HZ)
     low, mid, high = (edges[i : i + count, None] for i in range(3))
-    triangle = torch.minimum((bins_hz - low) / (mid - low), (high - bins_hz) / (high - mid)).clamp(min=0) + 1e-6
-    return triangle / triangle.sum(1, keepdim=True)
+    return torch.from_numpy(np.maximum(0, np.minimum((hz - low) / (mid - low), (high - hz) / (high - mid)))).float()
 
 
-MEL = mel_bands()
-
-
-def crisp(samples: Tensor) -> Tensor:
-    """Pre-emphasis: as much weight on the formants that tell words apart as on the loud low harmonics."""
-    return 2.5 * (samples[:, 1:] - 0.93 * samples[:, :-1])
+WINDOWS = {
+    size: (torch.hann_window(size), mel_bands(size, count)) for size, count in ((128, 10), (512, 40), (1536, 72))
+}
 
 
 def losses(made: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-    """Samples match where pitch and phase are certain; spectra match everywhere, in bands where noise is random."""
-    terms = {"wave": F.l1_loss(made, wanted), "crisp": F.l1_loss(crisp(made), crisp(wanted))}
-    for size in (128, 512, 1024):
-        a, b = spectra(made, size), spectra(wanted, size)
-        terms[f"mag{size}"] = (a - b).norm() / b.norm() / 3
-        if size == 1024:
-            a, b = MEL @ a.square(), MEL @ b.square()
-            terms["mel"] = F.l1_loss((a + 1e-4).log(), (b + 1e-4).log()) / 2
-        else:
-            terms[f"log{size}"] = F.l1_loss((a + 3e-3).log(), (b + 3e-3).log()) / 3
-    return terms
+    """Samples, and samples with high frequencies raised, both relative; spectra in bands of three lengths."""
+
+    def relative(a, b):
+        return (a - b).abs().mean() / (b.abs().mean() + 1e-3)
+
+    terms = {"wave": relative(made, wanted)}
+    terms["crisp"] = relative(made[:, 1:] - 0.9 * made[:, :-1], wanted[:, 1:] - 0.9 * wanted[:, :-1])
+    mel = 0
+    for size, (window, bands) in WINDOWS.items():
+        a, b = (
+            torch.log(
+                bands @ torch.stft(x, size, size // 4, window=window, return_complex=True).abs() + 0.01 * size**0.5
+            )
+            for x in (made, wanted)
+        )
+        mel = mel + F.l1_loss(a, b) / len(WINDOWS)
+    return terms | {"mel": mel}
 
 
-def batch(data: list, books: Codebooks, rng: random.Random, signs: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Latents (CLIPS, LATENT, CLIP_FRAMES) and the teacher's samples of them (CLIPS, N). Half of the clips are as they
-    were spoken and half as the codes tell them: so it learns what each number does as well as what it will be given.
-    The noise signs are always those of the samples: with others it could only learn to leave noise out."""
-    given, samples = [], []
-    for clip in range(CLIPS):
-        features, codes = rng.choice(data)
-        start, voice = rng.randrange(len(features) - CLIP_FRAMES), rng.randrange(len(vocoder.VOICES))
-        frames = slice(start, start + CLIP_FRAMES)
-        latents = vocoder.latents_of(features[frames], voice, signs)
-        spoken, told = books.normal(latents), codes[:, frames].copy()
-        told[0] += voice * MONO
-        given.append((books.decode(told, spoken) if clip % 2 else spoken).T)
-        samples.append(torch.from_numpy(vocoder.synthesise(latents.astype(np.float64))))
-    return torch.stack(given), torch.stack(samples)
-
-
-def rate(step: int, elapsed: float, total: float) -> float:
-    return PEAK_RATE * min(1.0, (step + 1) / WARM_STEPS) * max(0.03, 1 - max(0.0, elapsed / total) ** 1.5)
+LOSS = {"wave": 2.0, "crisp": 2.0, "mel": 2.0}
 
 
 def main(state: pathlib.Path, minutes: float) -> None:
     torch.manual_seed(1), torch.set_num_threads(1)
-    rng, books = random.Random(time.time_ns()), Codebooks(state / "codebooks.npz")
-    signs = np.random.default_rng(time.time_ns())
-    made = sorted((state / "codes").glob("???.npy"))
-    data = [(np.load(state / "speech" / f"{path.stem}.npz")["features"], np.load(path)) for path in made]
-    decoder, path, step, seen_s = build(), state / "decoder.pt", 0, 0.0
-    optimiser = torch.optim.AdamW(decoder.parameters(), lr=PEAK_RATE, betas=(0.8, 0.98), weight_decay=1e-4)
+    pool = Pool(state, np.random.default_rng(time.time_ns()))
+    decoder, path, step = SEANetDecoder(**SHAPE), state / "decoder.pt", 0
+    optimiser = torch.optim.AdamW(decoder.parameters(), lr=PEAK_RATE, betas=(0.8, 0.98), weight_decay=0.0)
     if path.exists():
         held = torch.load(path)
-        decoder.load_state_dict(held["model"])
-        step, seen_s = held["step"], held["seen_s"]
-        if "optimiser" in held:  # not in weights taken from a checkpoint
-            optimiser.load_state_dict(held["optimiser"])
+        decoder.load_state_dict(held["last"])
+        optimiser.load_state_dict(held["optimiser"])
+        step, average = held["step"], held["model"]
     else:
-        level(decoder, batch(data, books, rng, signs)[0])
-    began, sums = time.time(), {}
-    while (elapsed := time.time() - began) < minutes * 60:
+        given, wanted = pool.batch()
+        level(decoder, given, wanted.std().item())
+        average = {name: weight.clone() for name, weight in decoder.state_dict().items()}
+
+    def save() -> None:
+        held = {"model": average, "last": decoder.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+        torch.save(held, path.with_suffix(".partial"))
+        path.with_suffix(".partial").rename(path)
+
+    began, sums, first = time.time(), {}, step
+    while (part := (time.time() - began) / (minutes * 60)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = rate(step, elapsed, minutes * 60)
-        latents, wanted = batch(data, books, rng, signs)
+            group["lr"] = (
+                PEAK_RATE * min(1, (step - first + 1) / WARM_STEPS) * (0.03 + 0.97 * (1 + math.cos(math.pi * part)) / 2)
+            )
+        given, wanted = pool.batch()
         cut = SETTLE_FRAMES * vocoder.FRAME
-        terms = losses(decoder(latents)[:, 0, cut:] * LOUDNESS, wanted[:, cut:] * LOUDNESS)
+        with torch.autocast("cpu", torch.bfloat16, enabled=False):
+            made = decoder(given)[:, 0]
+        terms = losses(made.float()[:, cut:], wanted[:, cut:])
         optimiser.zero_grad()
-        sum(terms.values()).backward()
+        sum(LOSS[name] * term for name, term in terms.items()).backward()
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimiser.step()
-        step, seen_s = step + 1, seen_s + CLIPS * CLIP_FRAMES / 75
+        step += 1
+        kept = min(AVERAGE, step / (step + 10))
+        for name, weight in decoder.state_dict().items():
+            average[name].lerp_(weight, 1 - kept)
+        if step % FRESH_EVERY == 0:
+            pool.renew()
         for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + term.item() / 50
-        if step % 50 == 0:
-            print(
-                step,
-                f"{time.time() - began:.0f}s",
-                f"{seen_s / 3600:.2f}h",
-                {n: round(v, 3) for n, v in sums.items()},
-                flush=True,
-            )
-            sums = {}
+            sums[name] = sums.get(name, 0.0) + term.item()
+        if step % 50 == 0 or step in (1, 5, 20):
+            n = step % 50 or 50
+            print(step, f"{time.time() - began:.0f}s", {k: round(v / n, 3) for k, v in sums.items()}, flush=True)
+            if step % 50 == 0:
+                sums = {}
         if step % 200 == 0:
-            torch.save(
-                {"model": decoder.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seen_s": seen_s},
-                path,
-            )
-    torch.save(
-        {"model": decoder.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seen_s": seen_s}, path
-    )
+            save()
+    save()
 
 
 if __name__ == "__main__":

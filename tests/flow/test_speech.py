@@ -14,8 +14,8 @@ from pipeline.shards.reader import rows
 from pipeline.storage.store import Store
 from tests.flow.conftest import MakeConfig
 from tests.flow.in_process import replace_ray
+from tests.recognizer import errors, hear, words
 from tests.test_puppy import HELD_OUT, MOST_WRONG
-from training.recognise import errors, hear, words
 
 VOICES = ("rms", "high", None, "middle")
 TEXTS = [*HELD_OUT[2:56:6], " ".join(HELD_OUT[4:10])]  # nine single sentences, and six in a row that must be split
