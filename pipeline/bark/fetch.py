@@ -65,6 +65,10 @@ def fetch_voice(name: str) -> bytes:
     try:
         result = results.get(timeout=FETCH_S)
     except queue.Empty:
+        result = TimeoutError()
+    if (
+        isinstance(result, TimeoutError) and result.errno is None
+    ):  # of this wait, or of the HTTP client, at the same time
         raise RowError("unknown_voice", f"voice {display_name(name)}: no answer within {FETCH_S} s") from None
     if isinstance(result, Exception):
         reason = f"{type(result).__name__}: {one_line(result)}"

@@ -240,6 +240,15 @@ def test_failing_voice_has_limited_attempts_shared_by_all_rows(
     assert server.asked[f"/{how}-again.npz"] == 2 * tries
 
 
+def test_client_that_reaches_the_time_limit_first_gives_the_same_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_once(name: str) -> bytes:
+        raise TimeoutError
+
+    monkeypatch.setattr(fetch, "MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(fetch, "read_once", read_once)
+    assert f"no answer within {fetch.FETCH_S} s" in refusal("http://127.0.0.1:9/at-the-limit.npz")
+
+
 def test_silent_server_costs_the_time_limit_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "FETCH_S", 1)
     started = time.monotonic()
