@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.schema import FAILURE, RESULT_COLUMNS, ROW_COLUMNS, SAMPLING_COLUMNS
+from pipeline.schema import (
+    ATTEMPT,
+    QUALITY,
+    QUALITY_COLUMNS,
+    RESULT_COLUMNS,
+    ROW_COLUMNS,
+    SAMPLING_COLUMNS,
+    failure_schema,
+)
 
 PROJECT = Path(__file__).parent.parent
 FILES = sorted([*(PROJECT / "pipeline").rglob("*.py"), *(PROJECT / "jobs").rglob("*.py")])
@@ -55,7 +63,7 @@ LAYERS = [
     {"log", "sampling"},
     {"schema", "kernels", "storage"},
     {"model", "engine", "manifest", "shards"},
-    {"checkpoints"},
+    {"checkpoints", "quality"},
     {"bark"},
     {"config"},
     {"flow", "bench"},
@@ -131,10 +139,13 @@ def test_readme_lists_every_folder() -> None:
 
 
 def test_every_column_is_documented() -> None:
-    """Of the manifest in docs/manifest.md, of the output in docs/output.md."""
-    manifest, output = ((PROJECT / "docs" / name).read_text() for name in ("manifest.md", "output.md"))
+    """Of the manifest in docs/manifest.md, of the output in docs/output.md, of its structs in docs/quality.md."""
+    manifest, output, quality = (
+        (PROJECT / "docs" / name).read_text() for name in ("manifest.md", "output.md", "quality.md")
+    )
     assert not [name for name in (*ROW_COLUMNS, *SAMPLING_COLUMNS) if f"`{name}`" not in manifest]
-    assert not [name for name in (*RESULT_COLUMNS, *FAILURE.names) if f"`{name}`" not in output]
+    assert not [n for n in (*RESULT_COLUMNS, *QUALITY_COLUMNS, *failure_schema().names) if f"`{n}`" not in output]
+    assert not [field.name for field in (*QUALITY, *ATTEMPT) if f"`{field.name}`" not in quality]
 
 
 def test_architecture_page_shows_the_layers() -> None:

@@ -102,7 +102,7 @@ def plan_manifest(config: RunConfig, store: Store, model: ModelInfo) -> list[Pla
         return plans
     store.check_writable()
     rows_per_shard = config.rows_per_shard or pick_rows_per_shard(num_rows, config)
-    plan = Plan(identity, num_rows, rows_per_shard, config=settings_to_save(config))
+    plan = Plan(identity, num_rows, rows_per_shard, has_quality=True, config=settings_to_save(config))
     store.put("README.md", card(identity, model.columns, num_rows))
     return [write_plan(store, plan, manifest.tables(), about())]
 
@@ -154,7 +154,14 @@ def plan_retry(config: RunConfig, store: Store, model: ModelInfo, last: Plan, co
     """Write a plan of all rows that failed in the last plan, in shards with the next numbers."""
     failing = {commit.shard: commit.failed for commit in commits if commit.shard in last.shards and commit.failed}
     sizes = (sum(failing.values()), last.rows_per_shard)
-    plan = Plan(model.identity(config), *sizes, last.generation + 1, last.shards.stop, config=settings_to_save(config))
+    plan = Plan(
+        model.identity(config),
+        *sizes,
+        last.generation + 1,
+        last.shards.stop,
+        has_quality=last.has_quality,
+        config=settings_to_save(config),
+    )
     return write_plan(store, plan, failed_rows(store, last, failing.keys()), about())
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from pipeline import spec
 from pipeline.bark.long_text import join, segment_seed
 from pipeline.bark.stage import Utterance
-from pipeline.bark.text import SegmentLimits, TextEncoder
+from pipeline.bark.text import SegmentLimits, TextEncoder, spoken_chars
 from pipeline.bark.voice import load_voice
 from pipeline.config import RunConfig
 from pipeline.engine.random import make_key
 from pipeline.errors import ConfigError, RowError
+from pipeline.quality.rows import join_measures
 from pipeline.sampling import MAX_SEED, Sampling
 from pipeline.schema import SAMPLING_COLUMNS
 from pipeline.shards.audio import Clip
@@ -56,7 +57,10 @@ def split_row(index: int, row: Mapping[str, Any], config: RunConfig, encoder: Te
         texts = encoder.split(row.get("text") or "", limits, row.get("language"))
     except RowError as error:
         return [fail(base, "text", error)]
-    return [base | {"seed": segment_seed(base["seed"], i), "text": text} for i, text in enumerate(texts)]
+    return [
+        base | {"seed": segment_seed(base["seed"], i), "text": text, "num_chars": spoken_chars(text)}
+        for i, text in enumerate(texts)
+    ]
 
 
 def utterance_of(segment: Segment, folder: Path | None = None, text_ids: np.ndarray | None = None) -> Utterance:
@@ -85,11 +89,14 @@ def unpack(segment: Segment, num_codebooks: int) -> np.ndarray:
     return flat if num_codebooks == 1 else flat.reshape(num_codebooks, -1)
 
 
-def merge_segments(segments: list[tuple[Segment, Any]], pause_s: float, num_codebooks: int) -> WrittenRow | FailedRow:
-    """One row from all its segments and their Clips. One failed segment fails the row.
+def merge_segments(
+    segments: list[tuple[Segment, Any]], pause_s: float, num_codebooks: int, stage: str = "decode"
+) -> WrittenRow | FailedRow:
+    """One row from all its segments, with their measures, and their Clips. One failed segment fails the row.
 
     Args:
         num_codebooks: of the segments' codes.
+        stage: that has measured the sound.
     """
     first = segments[0][0]
     for segment, _ in segments:
@@ -112,4 +119,6 @@ def merge_segments(segments: list[tuple[Segment, Any]], pause_s: float, num_code
         num_semantic_tokens=sum(segment["num_semantic"] for segment, _ in segments),
         num_frames=sum(frames),
         stop="length" if "length" in stops else segments[-1][0]["stop"],
+        quality=join_measures([s for s, _ in segments]) if "speech_ratio" in first else None,
+        attempts=({"seed": first["seed"], "stage": stage},),
     )

@@ -23,6 +23,8 @@ from pipeline.bark.text import TextEncoder
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config import RunConfig
 from pipeline.flow.segments import Segment, merge_segments, pack, split_row, unpack, utterance_of
+from pipeline.quality.sound import measure
+from pipeline.quality.tokens import measure_tokens
 from pipeline.schema import EDGE, RECEIPT
 from pipeline.shards.audio import Clip
 from pipeline.shards.plan import Plan, read_shard
@@ -118,7 +120,7 @@ class TextToTokens:
 
     def attach(self, segment: Segment, output: Any) -> SegmentOutput:
         columns = {"num_semantic": output.tokens.size, "stop": output.stop, "codes": pack(output.tokens)}
-        return segment | columns, None
+        return segment | columns | measure_tokens(output.tokens), None
 
 
 class CodesToCodes:
@@ -156,6 +158,15 @@ class CodesToSamples:
         return segment, output
 
 
+def measure_clips(outputs: list[SegmentOutput]) -> list[SegmentOutput]:
+    """Add the measures of its sound to each segment that has one; all clips of a shard are measured together."""
+    measures = iter(measure([clip.samples for _, clip in outputs if clip]))
+    return [
+        (segment | {"num_samples": clip.samples.size} | next(measures), clip) if clip else (segment, clip)
+        for segment, clip in outputs
+    ]
+
+
 class EdgeSink:
     """Segments for the next pool."""
 
@@ -173,11 +184,12 @@ class ShardSink:
 
     def finish(self, shard: int, outputs: list[SegmentOutput], environments: Environments = UNRECORDED) -> pa.Table:
         config, plan = self.context.config, self.context.plan
-        by_row = groupby(outputs, key=lambda output: output[0]["row"])
+        measured = measure_clips(outputs) if plan.has_quality else outputs
+        by_row = groupby(measured, key=lambda output: output[0]["row"])
         merged = [merge_segments(list(row), config.segments.pause_s, self.codebooks) for _, row in by_row]
         outputs.clear()  # frees the clips of single segments: the rows have joined copies
         rows = read_shard(self.context.store, plan, shard)
-        how = (config.audio.format, self.context.model, plan.generation, dict(environments))
+        how = (config.audio.format, self.context.model, plan.generation, dict(environments), plan.has_quality)
         commit, already_committed = write_shard(self.context.store, shard, rows, merged, *how)
         more = {"environments": list(commit.environments.items()), "already_committed": already_committed}
         return pa.Table.from_pylist([vars(commit) | more], schema=RECEIPT)

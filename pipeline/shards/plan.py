@@ -45,6 +45,7 @@ class Plan:
     generation: NonNegativeInt = 0  # 0: the manifest's rows; n: the rows that failed in generation n - 1
     first_shard: NonNegativeInt = 0  # shard numbers are unique in an output
     files: tuple[str, ...] = ()  # names of the Parquet files; set once they are written
+    has_quality: bool = False  # its parts have schema.QUALITY_COLUMNS; False: an older release began the output
     config: dict[str, Any] = field(default_factory=dict, compare=False)  # for a retry to start from; no secrets
 
     @property
@@ -151,7 +152,9 @@ def write_plan(store: Store, plan: Plan, tables: Iterator[pa.Table], about: dict
         names.append(file_name(len(names), content))
         store.put(f"{folder(plan.generation)}/{names[-1]}", content)
     plan = replace(plan, files=tuple(names))
-    sizes = {name: getattr(plan, name) for name in ("num_rows", "rows_per_shard", "first_shard", "files")}
+    sizes = {
+        name: getattr(plan, name) for name in ("num_rows", "rows_per_shard", "first_shard", "files", "has_quality")
+    }
     values = {"format_version": FORMAT_VERSION, "identity": plan.identity, **sizes, "config": plan.config, **about}
     content = json.dumps(values, indent=1, ensure_ascii=False).encode()
     if not store.create(run_file(plan.generation), content) and open_plan(store, plan.generation) != plan:

@@ -22,7 +22,7 @@ from pydantic import NonNegativeInt, TypeAdapter
 
 from pipeline import spec
 from pipeline.errors import ConfigError, RowError
-from pipeline.schema import FAILURE, output_schema
+from pipeline.schema import failure_schema, output_schema
 from pipeline.shards.audio import encode
 from pipeline.shards.plan import first_problem, part_name
 from pipeline.storage.store import Store
@@ -42,6 +42,8 @@ class WrittenRow:
     num_semantic_tokens: int
     num_frames: int
     stop: str
+    quality: dict[str, Any] | None = None  # schema.QUALITY
+    attempts: tuple[dict[str, Any], ...] = ()  # schema.ATTEMPT each, the last one is this one
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class FailedRow:
     seed: int | None
     stage: str
     error: RowError
+    score: float | None = None  # of a rejected row
+    attempts: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def write_shard(
     model: dict[str, str],
     generation: int = 0,
     environments: dict[str, str] | None = None,
+    has_quality: bool = True,
 ) -> tuple[Commit, bool]:
     """Write all rows of one shard, each into data or failures, then commit.
 
@@ -99,7 +104,8 @@ def write_shard(
     pairs = list(zip(rows.to_pylist(), outcomes, strict=True))
     written = [data_row(row, o, audio_format, model) for row, o in pairs if isinstance(o, WrittenRow)]
     failed = [failure_row(row, o, generation) for row, o in pairs if isinstance(o, FailedRow)]
-    data, failures = to_parquet(written, output_schema(rows.schema)), to_parquet(failed, FAILURE)
+    data = to_parquet(written, output_schema(rows.schema, has_quality))
+    failures = to_parquet(failed, failure_schema(has_quality))
     num_samples = sum(row["num_samples"] for row in written)
     files = (written_file(data), written_file(failures))
     commit = Commit(shard, len(written), len(failed), num_samples, *files, environments or {})
@@ -165,6 +171,8 @@ def data_row(row: dict[str, Any], result: WrittenRow, audio_format: str, model: 
         "stop": result.stop,
         "peak": result.peak,
         "ai_generated": True,
+        "quality": result.quality,
+        "attempts": result.attempts,
     }
     return row | result.sampling | generated | model
 
@@ -173,7 +181,8 @@ def failure_row(row: dict[str, Any], failed: FailedRow, generation: int) -> dict
     """One row of `failures/`."""
     known = {name: row.get(name) for name in ("id", "text", "voice")}
     error = {"error_type": failed.error.kind, "error_message": str(failed.error)}
-    return known | {"seed": failed.seed, "stage": failed.stage} | error | {"generation": generation}
+    tried = {"seed": failed.seed, "stage": failed.stage, "score": failed.score, "attempts": failed.attempts}
+    return known | tried | error | {"generation": generation}
 
 
 def to_parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes | None:
