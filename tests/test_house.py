@@ -63,10 +63,11 @@ LAYERS = [
     {"log", "sampling"},
     {"schema", "kernels", "storage"},
     {"model", "engine", "manifest", "shards"},
-    {"checkpoints", "quality"},
+    {"checkpoints", "quality", "dataset"},
     {"bark"},
     {"config"},
     {"flow", "bench"},
+    {"export"},
     {"cli"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

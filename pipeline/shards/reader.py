@@ -1,17 +1,22 @@
 """Reads what is committed: counts from the commits alone, rows from the parts that they name."""
 
+import hashlib
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.errors import ConfigError, one_line
 from pipeline.shards.plan import Plan, part_name
 from pipeline.shards.writer import Commit, read_commit
 from pipeline.storage.store import Store
 
+T = TypeVar("T")
 COMMIT_FILE = re.compile(r"part-(\d{5,})\.json")
 
 
@@ -62,3 +67,49 @@ def rows(store: Store, columns: list[str] | None = None, kind: str = "data") -> 
         if getattr(commit, kind) is not None:
             name = f"{kind}/{part_name(commit.shard)}.parquet"
             yield from store.read(name, lambda file: pq.ParquetFile(file).read(columns=columns).to_pylist())
+
+
+def read_part(store: Store, commit: Commit, kind: str = "data") -> pa.Table:
+    """One committed part (`data` or `failures`) with all columns, checked against its commit's hash.
+
+    Raises:
+        ConfigError: the part is missing, or is not what was committed.
+    """
+    name = f"{kind}/{part_name(commit.shard)}.parquet"
+    file = getattr(commit, kind)
+    try:
+        content = store.get(name)
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise ValueError("it differs from what was committed")
+        return pq.read_table(io.BytesIO(content))
+    except (FileNotFoundError, ValueError) as error:
+        raise damaged(store, name, error) from error
+
+
+def query_part(store: Store, commit: Commit, query: Callable[[pq.ParquetFile], T], kind: str = "data") -> T:
+    """What `query` reads of one committed part. The hash is not checked, since that needs the whole part.
+
+    Raises:
+        ConfigError: the part is missing or can't be read.
+    """
+    name = f"{kind}/{part_name(commit.shard)}.parquet"
+    try:
+        return store.read(name, lambda file: query(pq.ParquetFile(file)))
+    except (FileNotFoundError, pa.ArrowException) as error:
+        raise damaged(store, name, error) from error
+
+
+def read_columns(parquet: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
+    """Some columns of a part, without the others; None is all but the audio. One that the part lacks is left out."""
+    names = parquet.schema_arrow.names
+    return parquet.read(columns=[each for each in names if (each != "audio" if columns is None else each in columns)])
+
+
+def damaged(store: Store, name: str, error: Exception) -> ConfigError:
+    """The error for a committed part that can't be used."""
+    reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged: {one_line(error)}"
+    return ConfigError(
+        f"{store.path(name)}: {reason}, though it is committed; `barkery verify` lists all damage. To make the part "
+        f"again, delete it and {store.path('_commits')}/{name.split('/')[1].removesuffix('.parquet')}.json, and run "
+        "`barkery generate` again"
+    )

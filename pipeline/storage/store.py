@@ -6,8 +6,12 @@ bytes, and `create` reports whether the object was there already.
 
 import errno
 import os
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +23,7 @@ from pipeline.errors import ConfigError, one_line, redact
 from pipeline.storage.retries import is_local, with_retries
 
 T = TypeVar("T")
+UPLOADS = 16  # at once, of small objects
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,49 @@ class Store:
             with_retries(path, lambda: os.replace(self._temporary(name, content), path))
         else:
             with_retries(path, lambda: self._location[0].pipe_file(path, content))
+
+    def put_many(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """Write or replace many small objects. They are all stored when this returns, in any order before.
+
+        Raises:
+            StorageError: one can't be written.
+        """
+        if not self.is_local:  # nearly all of the time is waiting for the store
+            with ThreadPoolExecutor(UPLOADS) as pool:
+                waiting: deque[Future[None]] = deque()
+                for name, content in objects:
+                    waiting.append(pool.submit(self.put, name, content))
+                    if len(waiting) > 2 * UPLOADS:
+                        waiting.popleft().result()
+                for each in waiting:
+                    each.result()
+            return
+        for name, content in objects:
+            path = self.path(name)
+            with_retries(path, lambda: os.replace(self._temporary(name, content, sync=False), path))  # noqa: B023
+        os.sync()  # once: to sync each file takes ten times as long
+
+    @contextmanager
+    def local_file(self, name: str) -> Iterator[Path]:
+        """A path on this machine to write a large object to; it appears as `name` when the block ends without an error.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        target = self.path(name)
+        folder = self._folder_of(target) if self.is_local else None
+        descriptor, path = with_retries(target, lambda: tempfile.mkstemp(prefix=f".{Path(name).name}.", dir=folder))
+        try:
+            yield Path(path)
+            os.fsync(descriptor)
+            if self.is_local:
+                Path(path).chmod(0o666 & ~current_umask())
+                with_retries(target, lambda: os.replace(path, target))
+            else:
+                with_retries(target, lambda: self._location[0].put_file(path, target))
+        finally:
+            os.close(descriptor)
+            Path(path).unlink(missing_ok=True)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write one object if no object has that name; return False if one has.
@@ -102,11 +150,11 @@ class Store:
         except FileNotFoundError:
             pass
 
-    def check_writable(self) -> None:
+    def check_writable(self, name: str = "_plan/.writable") -> None:
         """Write and delete a test object; raises ConfigError if that fails."""
         try:
-            self.put("_plan/.writable", b"")
-            self.remove("_plan/.writable")
+            self.put(name, b"")
+            self.remove(name)
         except ConfigError as error:
             raise ConfigError(f"output {redact(self.url)}: can't be written: {error}") from error
         except Exception as error:  # read-only file systems raise errors of their own
@@ -123,20 +171,34 @@ class Store:
         finally:
             os.unlink(temporary)
 
-    def _temporary(self, name: str, content: bytes) -> str:
-        """Write a complete, synced file beside the target, under a hidden name that no reader lists."""
-        target = Path(self.path(name))
+    def _folder_of(self, path: str) -> Path:
+        """The local folder of an object, which is made if it is missing."""
+        folder = Path(path).parent
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:  # `create` would report it as an existing object
-            raise NotADirectoryError(errno.ENOTDIR, "is a file, must be a folder", str(target.parent)) from error
+            raise NotADirectoryError(errno.ENOTDIR, "is a file, must be a folder", str(folder)) from error
+        return folder
+
+    def _temporary(self, name: str, content: bytes, sync: bool = True) -> str:
+        """Write a complete file beside the target, under a hidden name that no reader lists."""
+        target = Path(self.path(name))
+        self._folder_of(str(target))
         temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
         try:
             with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
         except OSError:
             temporary.unlink(missing_ok=True)  # a full disk must not fill up with incomplete files
             raise
         return str(temporary)
+
+
+def current_umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

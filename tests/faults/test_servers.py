@@ -10,8 +10,13 @@ import pytest
 import yaml
 
 from pipeline.bark.voice import load_voice
+from pipeline.export import plan
+from pipeline.export.formats import FORMATS
+from pipeline.export.job import export
+from pipeline.export.settings import ExportSettings, parse_splits
 from pipeline.shards.reader import committed_shards, rows
 from pipeline.storage.store import Store
+from tests.export.conftest import make_output
 from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged
 from tests.faults.proxy import faulty
 from tests.faults.servers import Server, azure, gcs, s3
@@ -104,3 +109,28 @@ def test_missing_server_is_reported_before_anything_starts(job: Job, head: Head,
     assert done.returncode == 2, done.stderr
     assert "bucket/nowhere/_plan" in done.stderr and "127.0.0.1:9" in done.stderr and "Traceback" not in done.stderr
     assert "trying again" in done.stderr and "hidden-in-options" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", [s3, gcs, azure], ids=lambda kind: kind.__name__)
+def test_export_reads_and_writes_a_real_server(
+    kind: Callable[[], AbstractContextManager[Server]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a server to the same server: all formats hold the bytes that they hold on a disk."""
+    monkeypatch.setattr(plan, "SHARD_BYTES", 60_000)
+    output = make_output(tmp_path / "out")
+    with kind() as server:
+        there = Store(f"{server.url}/out", server.options)
+        for path in (p for p in output.rglob("*") if p.is_file()):
+            there.put(str(path.relative_to(output)), path.read_bytes())
+        for name in FORMATS:
+            settings = ExportSettings(name, splits=parse_splits("train=0.8,test=0.2"))
+            local = Store(str(tmp_path / name))
+            export(Store(str(output)), local, settings)
+            remote = Store(f"{server.url}/{name}", server.options)
+            assert export(there, remote, settings).rows == 39
+            names = [str(p.relative_to(tmp_path / name)) for p in (tmp_path / name).rglob("*") if p.is_file()]
+            has_paths = {each for each in names if "wav.scp" in each}  # they differ, as they should
+            assert len(names) > 8
+            for each in set(names) - has_paths:
+                assert remote.get(each) == local.get(each), each
+            assert export(there, remote, settings).new_rows == 0
