@@ -35,7 +35,7 @@ def agreed(store: Store) -> Autotuner:
     """
 
     def autotuner(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> KernelConfig:
-        names = [f"{FOLDER}/{kind(name, slots, width, quantize or str(dtype))}.json" for name in processor_names()]
+        names = file_names(slots, width, dtype, quantize)
         name = next((each for each in names if store.exists(each)), None)
         if name is None:
             name = names[0]
@@ -44,19 +44,44 @@ def agreed(store: Store) -> Autotuner:
             content |= {"reference": True} if use_reference() else {}
             if store.create(name, json.dumps(content).encode()):
                 return kernels
-        kernels, is_reference = read(store, name)
-        missing = kernels.unavailable(dtype)
-        if is_reference != use_reference():
-            missing.append(f"{VARIABLE}: {'reference' if is_reference else 'not set'}")
-        if missing:
-            raise ConfigError(
-                f"{store.path(name)}: the actors of this run use kernels that this one can't run on {node()}: "
-                f"{', '.join(missing)}; give all nodes the same torch and the same environment variables, or use a new "
-                "output folder"
-            )
-        return kernels
+        return usable(store, name, dtype)
 
     return autotuner
+
+
+def recorded(store: Store) -> Autotuner:
+    """As `agreed`, but nothing is written: where the run has no choice for this kind of processor, one is made here.
+
+    Raises:
+        ConfigError: the stored choice can't be read, or this process can't run those kernels.
+    """
+
+    def autotuner(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> KernelConfig:
+        names = file_names(slots, width, dtype, quantize)
+        name = next((each for each in names if store.exists(each)), None)
+        return usable(store, name, dtype) if name else autotune_once(slots, width, dtype, quantize)
+
+    return autotuner
+
+
+def file_names(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> list[str]:
+    """Where a choice for this processor and these shapes may be stored."""
+    return [f"{FOLDER}/{kind(name, slots, width, quantize or str(dtype))}.json" for name in processor_names()]
+
+
+def usable(store: Store, name: str, dtype: torch.dtype) -> KernelConfig:
+    """A stored choice that this process can run; raises ConfigError if it can't."""
+    kernels, is_reference = read(store, name)
+    missing = kernels.unavailable(dtype)
+    if is_reference != use_reference():
+        missing.append(f"{VARIABLE}: {'reference' if is_reference else 'not set'}")
+    if missing:
+        raise ConfigError(
+            f"{store.path(name)}: the actors of this run use kernels that this one can't run on {node()}: "
+            f"{', '.join(missing)}; give all nodes the same torch and the same environment variables, or use a new "
+            "output folder"
+        )
+    return kernels
 
 
 def node() -> str:

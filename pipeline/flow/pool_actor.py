@@ -15,7 +15,7 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipeline.bark.build import make_execution_config
+from pipeline.bark.build import Autotuner, make_execution_config
 from pipeline.bark.fetch import set_fsspec_defaults
 from pipeline.bark.registry import StageSpec
 from pipeline.bark.stage import Stage, Utterance
@@ -57,6 +57,21 @@ def gpu_name(pool: PoolConfig) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
+def load_stage(context: ActorContext, stage: StageSpec, autotuner: Autotuner) -> Stage:
+    """A stage as its pool's settings say, on this process's device and with that many threads."""
+    pool = context.config.pools[stage.name]
+    torch.set_num_threads(pool.threads or math.ceil(pool.num_cpus))
+    execution = make_execution_config(
+        device=pool.resolved_device,
+        dtype=pool.dtype,
+        slots=pool.slots,
+        quantize=pool.quantize,
+        width=context.checkpoint.width,
+        autotuner=autotuner,
+    )
+    return stage.build(context.checkpoint, execution)
+
+
 class PoolActor:
     """One stage on its own thread, with row isolation and progress reports to the board."""
 
@@ -73,7 +88,7 @@ class PoolActor:
         self.source = make_source(context, is_first=stage.name == setup.stages[0].name)
         self.adapter = make_adapter(context, stage)
         self.sink = make_sink(context, stage, is_last=stage.name == setup.stages[-1].name)
-        self.worker = Worker(self._load_stage(context), self.adapter.compact)
+        self.worker = Worker(load_stage(context, stage, agreed(store)), self.adapter.compact)
         self.environment_id = save_environment(store, current_environment(gpu_name(config.pools[stage.name])))
         here = ray.get_runtime_context()
         self.isolation = Isolation(stage.name, setup.board, here.get_node_id())
@@ -82,20 +97,6 @@ class PoolActor:
         self._last_report = 0.0
         self._actor_id = here.get_actor_id()
         self.report(now=True)  # the driver counts the actors that are ready
-
-    def _load_stage(self, context: ActorContext) -> Stage:
-        """The stage on this actor's device, with the kernels that the run has agreed on."""
-        pool = context.config.pools[self.stage.name]
-        torch.set_num_threads(pool.threads or math.ceil(pool.num_cpus))
-        execution = make_execution_config(
-            device=pool.resolved_device,
-            dtype=pool.dtype,
-            slots=pool.slots,
-            quantize=pool.quantize,
-            width=context.checkpoint.width,
-            autotuner=agreed(context.store),
-        )
-        return self.stage.build(context.checkpoint, execution)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         (shard,) = batch["shard"].to_pylist()
