@@ -6,13 +6,27 @@ if TYPE_CHECKING:
     from pipeline.bark.synthesize import Bark, Result
     from pipeline.bark.text import SegmentLimits
     from pipeline.bark.voice import HistoryPrompt
+    from pipeline.dataset.dataset import Clip, Dataset, read
     from pipeline.sampling import Sampling
 
 __version__ = "0.2.0"
-__all__ = ["Bark", "HistoryPrompt", "Result", "Sampling", "SegmentLimits", "__version__"]
+__all__ = [
+    "Bark",
+    "Clip",
+    "Dataset",
+    "HistoryPrompt",
+    "Result",
+    "Sampling",
+    "SegmentLimits",
+    "__version__",
+    "read",
+]
 
 MODULES = {
     "Bark": "pipeline.bark.synthesize",
+    "Clip": "pipeline.dataset.dataset",
+    "Dataset": "pipeline.dataset.dataset",
+    "read": "pipeline.dataset.dataset",
     "Result": "pipeline.bark.synthesize",
     "HistoryPrompt": "pipeline.bark.voice",
     "Sampling": "pipeline.sampling",

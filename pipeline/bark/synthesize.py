@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from pipeline.bark.text import SegmentLimits
 from pipeline.bark.voice import HistoryPrompt, load_voice
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
+from pipeline.dataset.player import clip_html
 from pipeline.errors import ConfigError, RowError
 from pipeline.sampling import MAX_SEED, Sampling
+from pipeline.shards.audio import encode, to_int16
 
 Voice = str | Path | HistoryPrompt
 
@@ -41,6 +44,13 @@ class Result:
     @property
     def duration_s(self) -> float:
         return self.audio.size / spec.SAMPLE_RATE
+
+    def _repr_html_(self) -> str:
+        """A player, in Jupyter."""
+        if self.error:
+            return f"<p>{escape(self.text)}</p><p><small>{escape(f'{self.error.kind}: {self.error}')}</small></p>"
+        facts = {"seed": self.seed, "duration": f"{self.duration_s:.2f} s", "stop": self.stop}
+        return clip_html(encode(to_int16(self.audio), "flac"), self.text, facts)
 
     def as_voice(self) -> HistoryPrompt:
         """This utterance as a voice for other utterances."""
