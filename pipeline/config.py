@@ -14,6 +14,7 @@ from pipeline.bark.defaults import PAUSE_S, resolve_device, resolve_dtype
 from pipeline.bark.registry import STAGES
 from pipeline.bark.stage import is_good_slots
 from pipeline.errors import ConfigError, redact
+from pipeline.quality.settings import QualitySettings
 from pipeline.sampling import MAX_SEED, Sampling
 
 SECRET = "storage_options"
@@ -136,6 +137,7 @@ class RunConfig(ConfigSection):
     sampling: Sampling = Sampling()
     segments: Segments = Segments()
     audio: AudioConfig = AudioConfig()
+    quality: QualitySettings = QualitySettings()  # which clips are rejected and spoken again (docs/quality.md)
     rows_per_shard: int | None = Field(None, ge=1, le=4096)  # default: 4 to 64, by the manifest's size
     pools: Pools = Pools()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)  # for fsspec; never saved or printed
@@ -154,6 +156,8 @@ class RunConfig(ConfigSection):
         settings["dtype"] = {name: pool.resolved_dtype for name, pool in transformers.items()}
         settings["quantize"] = {name: pool.quantize for name, pool in transformers.items()}
         settings["device"] = {name: pool.device_type for name, pool in self.pools.items()}
+        if quality := self.quality.identity:
+            settings["quality"] = quality
         return settings
 
 

@@ -114,6 +114,8 @@ RECEIPT = pa.schema(
         ("shard", pa.int64()),
         ("written", pa.int64()),
         ("failed", pa.int64()),
+        ("rejected", pa.int64()),  # of the failed
+        ("kept", pa.int64()),  # of the written
         ("num_samples", pa.int64()),
         ("environments", ENVIRONMENTS),
         ("already_committed", pa.bool_()),  # another run had committed it before this one did

@@ -3,7 +3,7 @@
 Source: suno-ai/bark `generation.py`, `generate_text_semantic`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from pipeline.engine.random import make_key
 from pipeline.engine.sampling import SamplingParams
 from pipeline.errors import RowError
 from pipeline.model.gpt import GPT
+from pipeline.quality.attempts import attempt_seed
 
+NO_SPEECH = "the model ended before its first token: try another seed, voice or text"
 TOKENS_PER_TEXT_ID = 12  # about 0.25 s of speech; an estimate for scheduling and progress only
 
 
@@ -26,6 +28,8 @@ class SemanticTokens:
 
     tokens: np.ndarray
     stop: str
+    seed: int | None = None  # of the draw, for the later stages; None: the utterance's own
+    draws: tuple[dict[str, Any], ...] = ()  # all draws (schema.ATTEMPT), where there may be more than one
 
 
 def as_input(output: Any) -> Any:
@@ -47,10 +51,40 @@ def prompt_ids(utterance: Utterance, vocabulary: spec.Vocabulary) -> np.ndarray:
 
 
 def generation_task(utterance: Utterance, vocabulary: spec.Vocabulary) -> GenerationTask:
-    """Generate the semantic tokens of one utterance: one request, which EOS or the limit ends."""
+    """Generate the semantic tokens of one utterance: one request, which EOS or the limit ends.
+
+    With a gate, tokens that it rejects are drawn again from another seed. Each draw is a request like any other, so the
+    slots never wait for it.
+    """
+    ids = prompt_ids(utterance, vocabulary)
+    gate = utterance.gate
+    if gate is None:
+        result = yield draw_request(ids, utterance.seed, utterance, vocabulary)
+        if not result.tokens:
+            raise RowError("no_speech", NO_SPEECH)
+        return SemanticTokens(np.array(result.tokens), result.stop)
+    draws: list[dict[str, Any]] = []
+    chosen: SemanticTokens | None = None
+    best = (False, -np.inf)  # whether it passed, and its score
+    for attempt in range(gate.attempts):
+        seed = attempt_seed(utterance.seed, attempt)
+        result = yield draw_request(ids, seed, utterance, vocabulary)
+        reason, score = gate.judge(np.array(result.tokens, dtype=np.int64), result.stop)
+        draws.append({"seed": seed, "stage": "semantic", "segment": 0, "reason": reason, "score": score})
+        if result.tokens and (reason is None, score) > best:
+            chosen, best = SemanticTokens(np.array(result.tokens), result.stop, seed), (reason is None, score)
+        if reason is None and not gate.chooses_best:
+            break
+    if chosen is None:
+        raise RowError("no_speech", NO_SPEECH)
+    return replace(chosen, draws=tuple(draws))
+
+
+def draw_request(ids: np.ndarray, seed: int, utterance: Utterance, vocabulary: spec.Vocabulary) -> DecodeRequest:
+    """The request for all tokens of one draw; `ids` is the prompt (513,)."""
     sampling = utterance.sampling
     params = SamplingParams(
-        key=make_key(utterance.seed, "semantic"),
+        key=make_key(seed, "semantic"),
         temperature=sampling.semantic_temperature,
         top_k=sampling.top_k,
         top_p=sampling.top_p,
@@ -59,11 +93,7 @@ def generation_task(utterance: Utterance, vocabulary: spec.Vocabulary) -> Genera
     )
     # EOS is the id after the last semantic token; without early stop it can't be sampled
     high = vocabulary.semantic_vocab_size + int(sampling.allow_early_stop)
-    ids = prompt_ids(utterance, vocabulary)
-    result = yield DecodeRequest(ids, sampling.max_semantic_tokens, ((0, high),), params)
-    if not result.tokens:
-        raise RowError("no_speech", "the model ended before its first token: try another seed, voice or text")
-    return SemanticTokens(np.array(result.tokens), result.stop)
+    return DecodeRequest(ids, sampling.max_semantic_tokens, ((0, high),), params)
 
 
 def expected_length(utterance: Utterance) -> int:

@@ -11,6 +11,7 @@ from pipeline.sampling import Sampling
 
 if TYPE_CHECKING:
     from pipeline.bark.voice import HistoryPrompt
+    from pipeline.quality.tokens import TokenGate
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Utterance:
     sampling: Sampling
     voice: "HistoryPrompt | None" = None
     text_ids: np.ndarray | None = None  # (T,) int64, T <= 256, without the offset of the text vocabulary
+    gate: "TokenGate | None" = None  # how many draws of semantic tokens there may be, and which one goes on
 
 
 def is_good_slots(slots: int) -> bool:

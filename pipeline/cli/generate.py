@@ -59,6 +59,8 @@ def report(counts: "RowCounts", output: str) -> None:
     """Print the totals of a finished run; exit with code 3 if rows failed."""
     output = redact(output)
     print(f"{counts} in {output}")
+    if counts.is_gated:
+        print(f"quality: {counts.verdicts}")
     if counts.failed:
         log.info(f"failed rows, with reasons: {output}/failures", extra=fields(failed=counts.failed))
         raise typer.Exit(exit_codes.FAILED_ROWS)

@@ -14,7 +14,7 @@ def status(output: Output, storage: Storage = None) -> None:
     store = open_store(output, storage)
     found = shards.status(store)
     print("\n".join(found.lines))
-    for kind, count in shards.failure_kinds(store, found.current_failures).most_common():
+    for kind, count in shards.failure_kinds(store, found).most_common():
         print(f"         {count:,} failed: {kind}")
 
 

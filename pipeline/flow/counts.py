@@ -64,6 +64,8 @@ class RunCounts:
     rows_before: int = 0  # committed before this run
     written: int = 0
     failed: int = 0
+    rejected: int = 0  # of the failed, by the quality gate
+    kept: int = 0  # of the written, the best of rejected attempts
     num_samples: int = 0  # of this run
     already_committed: int = 0  # shards that another run had committed
     environments: EnvironmentWatch | None = None  # of the shards committed before this run
@@ -72,6 +74,11 @@ class RunCounts:
     @property
     def rows_done(self) -> int:
         return self.rows_before + self.written + self.failed
+
+    @property
+    def verdicts(self) -> str:
+        """What the quality gate did in this generation, for people."""
+        return f"accepted {self.written - self.kept:,}, kept as best {self.kept:,}, rejected {self.rejected:,}"
 
     @property
     def rows_to_do(self) -> int:

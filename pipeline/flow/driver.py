@@ -14,12 +14,21 @@ from pipeline.errors import ConfigError, IncompleteError, StorageError
 from pipeline.flow import kernel_agreement, preflight
 from pipeline.flow.cluster import connect, start_board
 from pipeline.flow.counts import RunCounts
-from pipeline.flow.planning import ModelInfo, absolute, plan_manifest, plan_retry, settings_of_retry
+from pipeline.flow.planning import (
+    ModelInfo,
+    absolute,
+    plan_manifest,
+    plan_next_attempt,
+    plan_retry,
+    refuse_too_many,
+    settings_of_retry,
+)
 from pipeline.flow.pool_actor import ActorSetup
 from pipeline.flow.pools import receipts
 from pipeline.flow.progress import Reporter
 from pipeline.log import log, log_format
 from pipeline.shards.environment import EnvironmentWatch
+from pipeline.shards.generations import chains
 from pipeline.shards.plan import Plan, plans_of
 from pipeline.shards.reader import RowCounts, commits, committed_shards, count_rows
 from pipeline.storage.store import Store
@@ -44,7 +53,7 @@ def run(config: RunConfig, address: str | None = None) -> RowCounts:
     store = Store(config.output, config.storage_options)
     model = ModelInfo.check(config)
     plans = plan_manifest(config, store, model)
-    return run_and_count(config, store, model, plans, plans[0], address)
+    return run_and_count(config, store, model, plans, chains(plans)[0], address)
 
 
 def retry(store: Store, seed: int | None, changes: list[str], address: str | None = None) -> RowCounts:
@@ -55,56 +64,71 @@ def retry(store: Store, seed: int | None, changes: list[str], address: str | Non
     """
     plans, committed = plans_of(store), commits(store)
     now = count_rows(plans, committed)
-    config = absolute(settings_of_retry(store, plans[-1], now, seed, changes))
+    config = absolute(settings_of_retry(store, plans, now, seed, changes))
     if not (now.to_go or now.failed):
         log.info("no failed rows: nothing to do")
         return now
     model = ModelInfo.check(config)
     if not now.to_go:
-        plans.append(plan_retry(config, store, model, plans[-1], committed))
-    return run_and_count(config, store, model, plans, plans[-1], address)
+        plans.append(plan_retry(config, store, model, plans, committed, now.failed))
+    return run_and_count(config, store, model, plans, chains(plans)[-1], address)
 
 
 def run_and_count(
-    config: RunConfig, store: Store, model: ModelInfo, plans: list[Plan], plan: Plan, address: str | None
+    config: RunConfig, store: Store, model: ModelInfo, plans: list[Plan], chain: list[Plan], address: str | None
 ) -> RowCounts:
-    """Run the missing shards of one plan, then count the rows of all plans."""
+    """Run the missing shards of a run or a retry and of its attempts, then count the rows of all plans."""
     try:
-        run_plan(config, store, model, plan, address)
+        for plan in chain:
+            run_plan(config, store, model, plans[: plan.generation + 1], address)
+        while chain[-1] is plans[-1] and (following := plan_next_attempt(config, store, plans, commits(store))):
+            plans.append(following)
+            chain = [following]
+            run_plan(config, store, model, plans, address)
         return count_all_rows(plans, store)
     except StorageError as error:  # the storage worked when the run began
         raise IncompleteError(f"{error}; fix that and run the same command again") from error
 
 
-def run_plan(config: RunConfig, store: Store, model: ModelInfo, plan: Plan, address: str | None) -> None:
-    """Run all shards of one plan that are not committed yet, on Ray."""
+def run_plan(config: RunConfig, store: Store, model: ModelInfo, plans: list[Plan], address: str | None) -> None:
+    """Run all shards of the last of these plans that are not committed yet, on Ray."""
+    plan = plans[-1]
     missing = sorted(set(plan.shards) - committed_shards(store))
     if not missing:
-        log.info("every shard is committed already: nothing to do")
+        log.info(f"every shard{of_attempt(plan)} is committed already: nothing to do")
         return
     kernel_agreement.check(store)
     rows = sum(plan.rows_in(shard) for shard in missing)
-    log.info(f"{rows:,} of {plan.num_rows:,} rows to do, in {len(missing):,} shard{'s' if len(missing) > 1 else ''}")
+    shards = f"{len(missing):,} shard{'s' if len(missing) > 1 else ''}"
+    log.info(f"{rows:,} of {plan.num_rows:,} rows to do{of_attempt(plan)}, in {shards}")
     connect(address)
     if not config.cluster_can_grow:
         preflight.check(config, preflight.alive_nodes(ray.nodes()))
     stages = tuple(STAGES.values())
     setup = ActorSetup(config, plan, model.columns, model.commit, stages, start_board(), log_format())
-    run_rounds(plan, missing, store, setup)
+    run_rounds(plans, missing, store, setup)
 
 
-def run_rounds(plan: Plan, missing: list[int], store: Store, setup: ActorSetup) -> None:
-    """Run the missing shards, in rounds, until none is missing.
+def of_attempt(plan: Plan) -> str:
+    """Which attempt a plan is, for messages; nothing for the first."""
+    if plan.remakes:
+        return " (the best attempts, made again)"
+    return f" (attempt {plan.attempt + 1}, of what was rejected)" if plan.attempt else ""
+
+
+def run_rounds(plans: list[Plan], missing: list[int], store: Store, setup: ActorSetup) -> None:
+    """Run the missing shards of the last plan, in rounds, until none is missing.
 
     Raises:
         IncompleteError: rounds neither commit a shard nor find a row that crashes, or an error that a retry can't fix.
     """
+    plan = plans[-1]
     before = plan.num_rows - sum(plan.rows_in(shard) for shard in missing)
     counts, idle, crashing = RunCounts(plan.num_rows, rows_before=before), 0, 0
     counts.environments = EnvironmentWatch(store)
     with Reporter(counts, setup) as reporter:
         while missing:
-            error = run_round(missing[:SHARDS_PER_ROUND], setup, counts)
+            error = run_round(missing[:SHARDS_PER_ROUND], setup, counts, plans)
             left = sorted(set(missing) - committed_shards(store))
             cause = first_line(error) if error else ""
             crashing_before, crashing = crashing, ray.get(setup.board.rows_that_crash.remote())
@@ -120,13 +144,22 @@ def run_rounds(plan: Plan, missing: list[int], store: Store, setup: ActorSetup) 
     reporter.finish()
 
 
-def run_round(shards: list[int], setup: ActorSetup, counts: RunCounts) -> Exception | None:
-    """Run these shards once; returns the error that ended the round early, if any."""
+def run_round(shards: list[int], setup: ActorSetup, counts: RunCounts, plans: list[Plan]) -> Exception | None:
+    """Run these shards once; returns the error that ended the round early, if any.
+
+    Raises:
+        IncompleteError: the quality gate rejects too many rows.
+    """
+    attempts_follow = plans[-1].attempt + 1 < setup.config.quality.attempts
     try:
         for receipt in receipts(shards, setup):
             counts.written += receipt["written"]
             counts.failed += receipt["failed"]
+            counts.rejected += receipt["rejected"]
+            counts.kept += receipt["kept"]
             counts.num_samples += receipt["num_samples"]
+            if receipt["rejected"] and attempts_follow:
+                refuse_too_many(setup.config, plans, counts.rejected)
             if receipt["already_committed"] and not counts.already_committed:
                 log.warning(ALREADY_COMMITTED.format(receipt["shard"]))
             counts.already_committed += receipt["already_committed"]
@@ -154,6 +187,6 @@ def count_all_rows(plans: list[Plan], store: Store) -> RowCounts:
     """
     now = count_rows(plans, commits(store))
     if now.to_go:
-        again = "`barkery retry`" if plans[-1].generation else "the same command"
+        again = "`barkery retry`" if chains(plans)[-1][0].generation else "the same command"
         raise IncompleteError(f"{now}: run {again} again")
     return now

@@ -1,14 +1,10 @@
 """Checks a run before anything starts, and writes its plan: from the manifest's rows, or from rows that failed."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.bark.build import load_text_encoder
@@ -16,11 +12,13 @@ from pipeline.bark.text import TOKENIZER_FILES, tokenizer_folder
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
 from pipeline.config import RunConfig, parse, set_key
-from pipeline.errors import ConfigError, redact
+from pipeline.errors import ConfigError, IncompleteError, redact
 from pipeline.manifest.manifest import Manifest
+from pipeline.quality.next_attempt import NextAttempt
 from pipeline.shards.card import card
 from pipeline.shards.environment import current_environment
-from pipeline.shards.plan import Plan, open_plans, part_name, planned_shards, refuse_changes, run_file, write_plan
+from pipeline.shards.generations import chains, failed_rows
+from pipeline.shards.plan import Plan, open_plans, refuse_changes, run_file, write_plan
 from pipeline.shards.reader import RowCounts
 from pipeline.shards.writer import Commit
 from pipeline.storage.store import Store
@@ -123,56 +121,91 @@ def settings_to_save(config: RunConfig) -> dict[str, Any]:
     return values | {key: redact(values[key]) for key in ("model", "tokenizer", "manifest", "output") if values[key]}
 
 
-def settings_of_retry(store: Store, last: Plan, now: RowCounts, seed: int | None, changes: list[str]) -> RunConfig:
+def settings_of_retry(
+    store: Store, plans: list[Plan], now: RowCounts, seed: int | None, changes: list[str]
+) -> RunConfig:
     """The settings of a retry: the last plan's with a new seed and `changes`; an unfinished retry keeps its own.
 
     Raises:
         ConfigError: the run is not complete, or a retry can't make one of the changes.
     """
-    if now.to_go and not last.generation:
+    first = chains(plans)[-1][0]  # of the run, or of the retry that is not finished
+    if now.to_go and not first.generation:
         raise ConfigError(
             f"{redact(store.url)}: {now.to_go:,} rows are still to go: finish them with `barkery generate`, then retry"
         )
-    values = dict(last.config)
+    values = dict(first.config)
     if seed is not None or not now.to_go:
-        values["seed"] = last.config["seed"] + 1 if seed is None else seed
+        values["seed"] = first.config["seed"] + 1 if seed is None else seed
     for change in changes:
         set_key(values, change)
         if (key := change.partition("=")[0].split(".")[0].strip()) in NOT_FOR_RETRIES:
             raise ConfigError(f"--set {key}: {key} can't be changed by a retry")
-    where = f"{redact(store.url)}/{run_file(last.generation)}"
+    where = f"{redact(store.url)}/{run_file(first.generation)}"
     config = parse(values, f"{where} with changes")
     if (
-        now.to_go and config.identity != parse(dict(last.config), where).identity
+        now.to_go and config.identity != parse(dict(first.config), where).identity
     ):  # repeating the retry's own changes is fine
         raise ConfigError(f"{redact(store.url)}: the last retry is not complete; finish it first, without changes")
     location = {"output": store.url, "storage_options": store.storage_options}  # the folder may have been moved
     return config.model_copy(update=location)
 
 
-def plan_retry(config: RunConfig, store: Store, model: ModelInfo, last: Plan, commits: list[Commit]) -> Plan:
-    """Write a plan of all rows that failed in the last plan, in shards with the next numbers."""
-    failing = {commit.shard: commit.failed for commit in commits if commit.shard in last.shards and commit.failed}
-    sizes = (sum(failing.values()), last.rows_per_shard)
+def plan_retry(
+    config: RunConfig, store: Store, model: ModelInfo, plans: list[Plan], commits: list[Commit], num_rows: int
+) -> Plan:
+    """Write a plan of all `num_rows` rows that are failing now, in shards with the next numbers."""
+    last = plans[-1]
     plan = Plan(
         model.identity(config),
-        *sizes,
+        num_rows,
+        last.rows_per_shard,
         last.generation + 1,
         last.shards.stop,
-        has_quality=last.has_quality,
+        has_quality=last.has_quality or config.quality.is_on,
         config=settings_to_save(config),
     )
-    return write_plan(store, plan, failed_rows(store, last, failing.keys()), about())
+    return write_plan(store, plan, failed_rows(store, plans, commits), about())
 
 
-def failed_rows(store: Store, plan: Plan, failing: Collection[int]) -> Iterator[pa.Table]:
-    """The failed rows of these shards as they were planned, without seeds: the retry's own seed applies."""
-    for shard, rows in zip(plan.shards, planned_shards(store, plan), strict=True):
-        if shard not in failing:
-            continue
-        name = f"failures/{part_name(shard)}.parquet"
-        ids = store.read(name, lambda file: pq.read_table(file, columns=["id"])["id"])
-        rows = rows.filter(pc.is_in(rows["id"], value_set=ids.combine_chunks()))
-        if "seed" in rows.schema.names:
-            rows = rows.set_column(rows.schema.get_field_index("seed"), "seed", pa.nulls(len(rows), pa.int64()))
-        yield rows
+def plan_next_attempt(config: RunConfig, store: Store, plans: list[Plan], commits: list[Commit]) -> Plan | None:
+    """Write the plan of the rows that are spoken again, after all shards of the last plan are committed; None if there
+    are none.
+
+    Raises:
+        IncompleteError: they are more than `quality.max_extra` allows.
+    """
+    last = plans[-1]
+    following = NextAttempt.after(last, commits, config.quality)
+    num_rows = sum(len(rows) for rows in following.rows(store)) if following else 0
+    if following is None or not num_rows:
+        return None
+    if not following.remakes:
+        refuse_too_many(config, plans, num_rows)
+    plan = replace(
+        last,
+        num_rows=num_rows,
+        generation=last.generation + 1,
+        first_shard=last.shards.stop,
+        files=(),
+        attempt=last.attempt + 1,
+        remakes=following.remakes,
+    )
+    return write_plan(store, plan, following.rows(store), about())
+
+
+def refuse_too_many(config: RunConfig, plans: list[Plan], num_rejected: int) -> None:
+    """Stop a run that rejects more rows than it may speak again, before it speaks them.
+
+    Raises:
+        IncompleteError: the message says how many, and what to change.
+    """
+    num_rows, share = plans[0].num_rows, config.quality.max_extra
+    spoken_again = sum(plan.num_rows for plan in chains(plans)[-1] if plan.attempt and not plan.remakes)
+    if spoken_again + num_rejected > math.ceil(share * num_rows):
+        raise IncompleteError(
+            f"the quality gate rejects too many rows: {num_rejected:,} are to be spoken again after {spoken_again:,} "
+            f"before, and quality.max_extra {share:g} allows {math.ceil(share * num_rows):,} of {num_rows:,} rows. The "
+            "reasons are in failures/ (column error_message). Raise quality.max_extra and run the same command again, "
+            "or use other limits in quality.reject and a new output folder"
+        )

@@ -87,6 +87,8 @@ class Progress:
             "audio_s": round(counts.audio_s, 2),
             "speed": round(counts.speed, 3),
             "failed": counts.failed,
+            "rejected": counts.rejected,
+            "kept": counts.kept,
             "eta_s": None if self.eta_s is None else round(self.eta_s),
             "actors": self.actors,
             "actors_ready": self.ready,
@@ -112,6 +114,7 @@ class Reporter:
         self.board = setup.board
         self.console = Console(stderr=True)
         self.is_text = setup.log_format == "text"
+        self.is_gated = setup.config.quality.is_on
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="progress")
 
@@ -165,6 +168,8 @@ class Reporter:
         counts = self.progress.counts
         if self.is_text:
             self.console.print(self.table())
+            if self.is_gated:
+                log.info(f"quality gate: {counts.verdicts}")
             log.info(
                 f"{duration(counts.audio_s)} of audio in {duration(counts.seconds)}: {counts.speed:.2f}x real time"
             )

@@ -15,7 +15,9 @@ from pipeline.bark.voice import load_voice
 from pipeline.config import RunConfig
 from pipeline.engine.random import make_key
 from pipeline.errors import ConfigError, RowError
+from pipeline.quality.attempts import Attempt, attempt
 from pipeline.quality.rows import join_measures
+from pipeline.quality.tokens import TokenGate
 from pipeline.sampling import MAX_SEED, Sampling
 from pipeline.schema import SAMPLING_COLUMNS
 from pipeline.shards.audio import Clip
@@ -49,7 +51,7 @@ def row_sampling(row: Mapping[str, Any], config: RunConfig) -> Sampling:
 
 def split_row(index: int, row: Mapping[str, Any], config: RunConfig, encoder: TextEncoder) -> list[Segment]:
     """The segments of one row, one Bark pass each; a row that can't be used is one segment with its error."""
-    base: Segment = {"row": index, "voice": row.get("voice")}
+    base: Segment = {"row": index, "voice": row.get("voice"), "language": row.get("language")}
     try:
         base["seed"] = row_seed(row, config)
         base["sampling"] = row_sampling(row, config).as_dict()
@@ -63,14 +65,19 @@ def split_row(index: int, row: Mapping[str, Any], config: RunConfig, encoder: Te
     ]
 
 
-def utterance_of(segment: Segment, folder: Path | None = None, text_ids: np.ndarray | None = None) -> Utterance:
+def utterance_of(
+    segment: Segment,
+    folder: Path | None = None,
+    text_ids: np.ndarray | None = None,
+    gate: TokenGate | None = None,
+) -> Utterance:
     """A segment as a stage takes it; `folder` is the checkpoint's, which may have voices of its own.
 
     Raises:
         RowError: its voice can't be used.
     """
     voice = load_voice(segment["voice"], folder) if segment["voice"] else None
-    return Utterance(segment["seed"], sampling_of(**segment["sampling"]), voice, text_ids)
+    return Utterance(segment["seed"], sampling_of(**segment["sampling"]), voice, text_ids, gate)
 
 
 def fail(segment: Segment, stage: str, error: RowError) -> Segment:
@@ -102,23 +109,35 @@ def merge_segments(
     for segment, _ in segments:
         if segment.get("error_kind"):
             error = RowError(segment["error_kind"], segment["error_message"])
-            return FailedRow(first.get("seed"), segment["error_stage"], error)
+            return FailedRow(own_seed(first), segment["error_stage"], error, attempts=draws_of(segments))
     clips: list[Clip] = [clip for _, clip in segments]
     pauses = (len(clips) - 1) * round(pause_s * spec.SAMPLE_RATE)
     if (num_samples := pauses + sum(clip.samples.size for clip in clips)) > MAX_ROW_SAMPLES:
         message = f"{num_samples / spec.SAMPLE_RATE / 3600:.1f} hours in one row, at most 12; split the text into rows"
-        return FailedRow(first["seed"], "decode", RowError("too_long", message))
+        return FailedRow(own_seed(first), "decode", RowError("too_long", message))
     stops = {segment["stop"] for segment, _ in segments}
     frames = [unpack(segment, num_codebooks).shape[1] for segment, _ in segments]
     return WrittenRow(
         samples=join([clip.samples for clip in clips], pause_s),
         peak=max(clip.peak for clip in clips),
-        seed=first["seed"],
+        seed=own_seed(first),
         sampling=first["sampling"],
         num_segments=len(segments),
         num_semantic_tokens=sum(segment["num_semantic"] for segment, _ in segments),
         num_frames=sum(frames),
         stop="length" if "length" in stops else segments[-1][0]["stop"],
         quality=join_measures([s for s, _ in segments]) if "speech_ratio" in first else None,
-        attempts=({"seed": first["seed"], "stage": stage},),
+        attempts=(*draws_of(segments), attempt(own_seed(first), stage)),
     )
+
+
+def own_seed(segment: Segment) -> Any:
+    """A segment's seed before the draws of its tokens, one of which may have given it its own; None if the row's seed
+    can't be used. The first segment's is the row's."""
+    draws = segment.get("draws")
+    return draws[0]["seed"] if draws else segment.get("seed")
+
+
+def draws_of(segments: list[tuple[Segment, Any]]) -> tuple[Attempt, ...]:
+    """The draws of all segments of a row, numbered by their segments."""
+    return tuple(draw | {"segment": i} for i, (each, _) in enumerate(segments) for draw in each.get("draws") or ())

@@ -23,6 +23,7 @@ from pipeline.bark.text import TextEncoder
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config import RunConfig
 from pipeline.flow.segments import Segment, merge_segments, pack, split_row, unpack, utterance_of
+from pipeline.quality.attempts import RowJudge
 from pipeline.quality.sound import measure
 from pipeline.quality.tokens import measure_tokens
 from pipeline.schema import EDGE, RECEIPT
@@ -111,16 +112,19 @@ class TextToTokens:
     def __init__(self, context: ActorContext, stage: StageSpec):
         self.encoder = context.encoder
         self.folder = context.checkpoint.folder
+        self.quality = context.config.quality
 
     def inputs(self, segment: Segment) -> tuple[Utterance, Any]:
-        return utterance_of(segment, self.folder, self.encoder.encode(segment.pop("text"))), None
+        gate = self.quality.token_gate(segment["num_chars"], segment["language"])
+        return utterance_of(segment, self.folder, self.encoder.encode(segment.pop("text")), gate), None
 
     def compact(self, output: Any) -> Any:
         return output
 
     def attach(self, segment: Segment, output: Any) -> SegmentOutput:
         columns = {"num_semantic": output.tokens.size, "stop": output.stop, "codes": pack(output.tokens)}
-        return segment | columns | measure_tokens(output.tokens), None
+        drawn = {"seed": output.seed, "draws": output.draws} if output.draws else {}
+        return segment | columns | measure_tokens(output.tokens) | drawn, None
 
 
 class CodesToCodes:
@@ -181,6 +185,9 @@ class ShardSink:
     def __init__(self, context: ActorContext, stage: StageSpec):
         self.context = context
         self.codebooks = stage.codebooks_in
+        quality, plan = context.config.quality, context.plan
+        is_last = plan.attempt + 1 >= quality.attempts
+        self.judge = RowJudge(quality.gate, stage.name, is_last, quality.keep == "best", plan.remakes)
 
     def finish(self, shard: int, outputs: list[SegmentOutput], environments: Environments = UNRECORDED) -> pa.Table:
         config, plan = self.context.config, self.context.plan
@@ -189,6 +196,10 @@ class ShardSink:
         merged = [merge_segments(list(row), config.segments.pause_s, self.codebooks) for _, row in by_row]
         outputs.clear()  # frees the clips of single segments: the rows have joined copies
         rows = read_shard(self.context.store, plan, shard)
+        if config.quality.is_on:
+            merged = [
+                self.judge.decide(o, row.get("attempts") or ()) for o, row in zip(merged, rows.to_pylist(), strict=True)
+            ]
         how = (config.audio.format, self.context.model, plan.generation, dict(environments), plan.has_quality)
         commit, already_committed = write_shard(self.context.store, shard, rows, merged, *how)
         more = {"environments": list(commit.environments.items()), "already_committed": already_committed}

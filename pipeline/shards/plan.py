@@ -46,6 +46,8 @@ class Plan:
     first_shard: NonNegativeInt = 0  # shard numbers are unique in an output
     files: tuple[str, ...] = ()  # names of the Parquet files; set once they are written
     has_quality: bool = False  # its parts have schema.QUALITY_COLUMNS; False: an older release began the output
+    attempt: NonNegativeInt = 0  # n: rows that the quality gate has rejected n times; 0: a run's or a retry's own rows
+    remakes: bool = False  # the best attempts of rows that were rejected every time, from their seeds
     config: dict[str, Any] = field(default_factory=dict, compare=False)  # for a retry to start from; no secrets
 
     @property
@@ -153,7 +155,8 @@ def write_plan(store: Store, plan: Plan, tables: Iterator[pa.Table], about: dict
         store.put(f"{folder(plan.generation)}/{names[-1]}", content)
     plan = replace(plan, files=tuple(names))
     sizes = {
-        name: getattr(plan, name) for name in ("num_rows", "rows_per_shard", "first_shard", "files", "has_quality")
+        name: getattr(plan, name)
+        for name in ("num_rows", "rows_per_shard", "first_shard", "files", "has_quality", "attempt", "remakes")
     }
     values = {"format_version": FORMAT_VERSION, "identity": plan.identity, **sizes, "config": plan.config, **about}
     content = json.dumps(values, indent=1, ensure_ascii=False).encode()

@@ -37,15 +37,28 @@ def commits(store: Store) -> list[Commit]:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """How many of the manifest's rows are in data, failed in the last generation, or still to go."""
+    """How many of the manifest's rows are in data, failing now, or still to go; and what the quality gate did."""
 
     num_rows: int
     written: int
     failed: int
+    retried: int = 0  # of the written: accepted by the gate after one that it rejected
+    kept: int = 0  # of the written: the best of attempts that the gate rejected
+    rejected: int = 0  # of the failed: by the gate
+    is_gated: bool = False
 
     @property
     def to_go(self) -> int:
         return self.num_rows - self.written - self.failed
+
+    @property
+    def verdicts(self) -> str:
+        """What the quality gate did, for people."""
+        accepted = self.written - self.retried - self.kept
+        return (
+            f"accepted {accepted:,}, accepted after retry {self.retried:,}, kept as best {self.kept:,}, "
+            f"rejected {self.rejected:,}"
+        )
 
     def __str__(self) -> str:
         left = f" + to go {self.to_go:,}" if self.to_go else ""
@@ -55,10 +68,26 @@ class RowCounts:
 def count_rows(plans: list[Plan], commits: list[Commit]) -> RowCounts:
     """Counts from plans and commits alone.
 
-    A retry's plan has all rows that had failed before it, so only the last plan's failures count.
+    Every plan but the first has rows that had failed before it, so these are not failing any more.
     """
-    failed = sum(commit.failed for commit in commits if commit.shard in plans[-1].shards)
-    return RowCounts(plans[0].num_rows, sum(commit.written for commit in commits), failed)
+    attempts = [plan for plan in plans if plan.attempt]
+    chain = [plan for plan in plans if plan.generation >= last_start(plans)]
+    now = [commit for commit in commits if commit.shard >= chain[0].first_shard]  # of the last chain
+    again = [commit for commit in commits if any(commit.shard in plan.shards for plan in attempts)]
+    return RowCounts(
+        plans[0].num_rows,
+        written=sum(commit.written for commit in commits),
+        failed=sum(commit.failed for commit in commits) - sum(plan.num_rows for plan in plans[1:]),
+        retried=sum(commit.written - commit.kept for commit in again),
+        kept=sum(commit.kept for commit in commits),
+        rejected=sum(commit.rejected for commit in now) - sum(plan.num_rows for plan in chain[1:]),
+        is_gated=bool(plans[-1].identity.get("quality", {}).get("attempts")),
+    )
+
+
+def last_start(plans: list[Plan]) -> int:
+    """The generation of the last plan that is no attempt: the run's, or the last retry's."""
+    return max(plan.generation for plan in plans if not plan.attempt)
 
 
 def rows(store: Store, columns: list[str] | None = None, kind: str = "data") -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ import soundfile
 
 from pipeline.errors import ConfigError, one_line
 from pipeline.shards.environment import environment_notes
+from pipeline.shards.generations import chains, failures, not_taken, parts_with_failures
 from pipeline.shards.plan import Plan, part_name, planned_shards, plans_of
 from pipeline.shards.reader import RowCounts, commits, committed_shards, count_rows
 from pipeline.shards.writer import Commit, read_commit
@@ -49,15 +50,12 @@ class Status:
         audio_h = sum(c.num_samples for c in self.commits) / SAMPLE_RATE / 3600
         yield f"rows     {now.num_rows:,} = written {now.written:,} + failed {now.failed:,} + to go {now.to_go:,}"
         yield f"shards   {len(self.commits):,} of {last.shards.stop:,}"
+        if now.is_gated:
+            yield f"quality  {now.verdicts}"
         yield f"audio    {audio_h:.2f} h"
         yield f"model    {last.identity.get('model')} {last.identity.get('model_revision')}"
-        if last.generation:
-            yield f"retries  {last.generation}, the last one of {last.num_rows:,} rows"
-
-    @property
-    def current_failures(self) -> list[Commit]:
-        """Commits whose failed rows have not been retried."""
-        return [commit for commit in self.commits if commit.shard in self.plans[-1].shards]
+        if retries := chains(self.plans)[1:]:
+            yield f"retries  {len(retries)}, the last one of {retries[-1][0].num_rows:,} rows"
 
 
 def status(store: Store) -> Status:
@@ -65,16 +63,15 @@ def status(store: Store) -> Status:
     return Status(plans_of(store), commits(store))
 
 
-def failure_kinds(store: Store, commits: list[Commit]) -> Counter[str]:
-    """Failed rows counted by their error_type; `unreadable` where a file can't be read (`verify` says why)."""
+def failure_kinds(store: Store, found: Status) -> Counter[str]:
+    """The rows that are failing now by error_type; `unreadable` where a file can't be read (`verify` says why)."""
     kinds: Counter[str] = Counter()
-    for commit in commits:
-        if commit.failures:
-            try:
-                content = store.get(f"failures/{part_name(commit.shard)}.parquet")
-                kinds.update(pq.read_table(io.BytesIO(content), columns=["error_type"])["error_type"].to_pylist())
-            except (OSError, pa.ArrowException, KeyError):
-                kinds["unreadable"] += commit.failed
+    for commit, taken in parts_with_failures(store, found.plans, found.commits):
+        try:
+            table = not_taken(failures(store, commit.shard, ["id", "error_type"]), taken)
+            kinds.update(table["error_type"].to_pylist())
+        except (OSError, pa.ArrowException, KeyError):
+            kinds["unreadable"] += commit.failed
     return kinds
 
 

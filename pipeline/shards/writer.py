@@ -55,6 +55,7 @@ class FailedRow:
     error: RowError
     score: float | None = None  # of a rejected row
     attempts: tuple[dict[str, Any], ...] = ()
+    is_rejected: bool = False  # by the run's quality gate: another attempt, with another seed, may pass
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Commit:
     num_samples: NonNegativeInt
     data: WrittenFile | None
     failures: WrittenFile | None
+    rejected: NonNegativeInt = 0  # of the failed rows, by the quality gate: another attempt may pass
+    kept: NonNegativeInt = 0  # of the written rows, the best of rejected attempts
     # Stage to the id of the environment that ran it (shards/environment.py). The same bytes from another environment
     # are the same commit; one that an older release made names none.
     environments: dict[str, str] = field(default_factory=dict, compare=False)
@@ -108,7 +111,9 @@ def write_shard(
     failures = to_parquet(failed, failure_schema(has_quality))
     num_samples = sum(row["num_samples"] for row in written)
     files = (written_file(data), written_file(failures))
-    commit = Commit(shard, len(written), len(failed), num_samples, *files, environments or {})
+    rejected = sum(isinstance(o, FailedRow) and o.is_rejected for o in outcomes)
+    kept = sum((row["quality"] or {}).get("verdict") == "kept" for row in written)
+    commit = Commit(shard, len(written), len(failed), num_samples, *files, rejected, kept, environments or {})
     if existing := find_commit(store, shard):  # encoding took seconds, and committed parts must not be overwritten
         return existing, True
     name = part_name(shard)

@@ -85,7 +85,7 @@ def test_retry_starts_from_the_saved_settings(config: RunConfig) -> None:
     (plan,) = plans.open_plans(store)
     now = count_rows([plan], commits(store))
     with pytest.raises(ConfigError, match="3 rows are still to go"):
-        settings_of_retry(store, plan, now, None, [])
+        settings_of_retry(store, [plan], now, None, [])
     complete = type(now)(now.num_rows, now.written + now.to_go, now.failed)
-    again = settings_of_retry(store, plan, complete, None, [f"model={config.model}"])
+    again = settings_of_retry(store, [plan], complete, None, [f"model={config.model}"])
     assert (again.seed, again.sampling, again.pools) == (config.seed + 1, config.sampling, config.pools)

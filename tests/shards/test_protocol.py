@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.errors import RowError
-from pipeline.flow.planning import failed_rows
 from pipeline.shards.audio import to_int16
+from pipeline.shards.generations import failed_rows
 from pipeline.shards.plan import Plan, open_plans, planned_shards, read_shard, write_plan
 from pipeline.shards.reader import commits, committed_shards, count_rows, rows
 from pipeline.shards.verify import verify
@@ -134,9 +134,7 @@ class Protocol(RuleBasedStateMachine):
             return
         plan = Plan(IDENTITY, now.failed, last.rows_per_shard, last.generation + 1, last.shards.stop)
         try:
-            write_plan(
-                self.store(crash), plan, failed_rows(self.store(), last, {c.shard for c in committed if c.failed}), {}
-            )
+            write_plan(self.store(crash), plan, failed_rows(self.store(), self.plans, committed), {})
         except Crash:
             pass
 

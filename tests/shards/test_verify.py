@@ -52,7 +52,7 @@ def test_undamaged_output_has_no_problem(output: Path) -> None:
 def test_status_counts_rows_from_commits(output: Path) -> None:
     found = status(Store(str(output)))
     assert "10 = written 7 + failed 1 + to go 2" in "\n".join(found.lines)
-    assert failure_kinds(Store(str(output)), found.commits) == {"empty_text": 1}
+    assert failure_kinds(Store(str(output)), found) == {"empty_text": 1}
 
 
 def flip_a_byte(output: Path) -> None:
@@ -143,7 +143,7 @@ def test_damaged_plan_is_a_one_line_error(output: Path, values: dict[str, object
 
 def test_counts_unreadable_failures(output: Path) -> None:
     (output / "failures/part-00001.parquet").unlink()
-    assert failure_kinds(Store(str(output)), status(Store(str(output))).commits) == {"unreadable": 1}
+    assert failure_kinds(Store(str(output)), status(Store(str(output)))) == {"unreadable": 1}
 
 
 def test_concurrent_writer_with_other_bytes_leaves_one_complete_shard(output: Path) -> None:
