@@ -11,9 +11,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from pipeline.bark.defaults import PAUSE_S, resolve_device, resolve_dtype
-from pipeline.bark.registry import STAGES
+from pipeline.bark.registry import JUDGE, STAGES, StageSpec, stages_of
 from pipeline.bark.stage import is_good_slots
 from pipeline.errors import ConfigError, redact
+from pipeline.quality.gate import JUDGE_OF
+from pipeline.quality.judges.settings import JudgeSettings
 from pipeline.quality.settings import QualitySettings
 from pipeline.sampling import MAX_SEED, Sampling
 
@@ -92,24 +94,17 @@ class PoolConfig(ConfigSection):
 
 
 class PoolsBase(ConfigSection):
-    """One PoolConfig for each stage of the registry; `config.pools["fine"]` is `config.pools.fine`."""
+    """One PoolConfig for each stage of the registry and for judges; `config.pools["fine"]` is `config.pools.fine`."""
 
     def __getitem__(self, stage: str) -> PoolConfig:
         pool: PoolConfig = getattr(self, stage)
         return pool
 
-    def items(self) -> list[tuple[str, PoolConfig]]:
-        """Stage and pool, in the order of the pools."""
-        return list(self)
-
-    def values(self) -> list[PoolConfig]:
-        return [pool for _, pool in self]
-
 
 if TYPE_CHECKING:
     Pools = PoolsBase
 else:
-    Pools = create_model("Pools", __base__=PoolsBase, **{name: (PoolConfig, PoolConfig()) for name in STAGES})
+    Pools = create_model("Pools", __base__=PoolsBase, **{name: (PoolConfig, PoolConfig()) for name in (*STAGES, JUDGE)})
 
 
 class Segments(ConfigSection):
@@ -138,6 +133,7 @@ class RunConfig(ConfigSection):
     segments: Segments = Segments()
     audio: AudioConfig = AudioConfig()
     quality: QualitySettings = QualitySettings()  # which clips are rejected and spoken again (docs/quality.md)
+    judges: JudgeSettings = JudgeSettings()  # models that listen to every clip, in a pool of their own
     rows_per_shard: int | None = Field(None, ge=1, le=4096)  # default: 4 to 64, by the manifest's size
     pools: Pools = Pools()
     storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)  # for fsspec; never saved or printed
@@ -148,14 +144,32 @@ class RunConfig(ConfigSection):
         """For print and for logs: URLs without secrets."""
         return [(name, redact(value) if isinstance(value, str) else value) for name, value in super().__repr_args__()]
 
+    @model_validator(mode="after")
+    def _limits_have_their_judges(self) -> "RunConfig":
+        for limit in self.quality.reject.limits:
+            judge = JUDGE_OF.get(limit.measure)
+            if judge and judge not in self.judges.names:
+                raise ValueError(f"quality.reject.{limit.measure} needs judges.{judge}, which is not set")
+        return self
+
+    @property
+    def stages(self) -> tuple[StageSpec, ...]:
+        """What a run's pools do, in order."""
+        return stages_of(self.judges)
+
+    @property
+    def active_pools(self) -> dict[str, PoolConfig]:
+        """Stage and pool, in the order of the pools; that of the judges only if there are any."""
+        return {stage.name: self.pools[stage.name] for stage in self.stages}
+
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is in the output. The others may be changed before a resume."""
         settings = self.model_dump(mode="json", include={"revision", "seed", "sampling", "segments", "audio", "limit"})
-        transformers = {name: pool for name, pool in self.pools.items() if STAGES[name].is_transformer}
+        transformers = {name: self.pools[name] for name, stage in STAGES.items() if stage.is_transformer}
         settings["dtype"] = {name: pool.resolved_dtype for name, pool in transformers.items()}
         settings["quantize"] = {name: pool.quantize for name, pool in transformers.items()}
-        settings["device"] = {name: pool.device_type for name, pool in self.pools.items()}
+        settings["device"] = {name: pool.device_type for name, pool in self.active_pools.items()}
         if quality := self.quality.identity:
             settings["quality"] = quality
         return settings

@@ -100,6 +100,10 @@ SEGMENT = pa.struct(
         ("longest_token_run", pa.int32()),
         ("draws", ATTEMPTS),  # of its semantic tokens, where more than one may be needed
         ("codes", pa.binary()),
+        ("text", pa.string()),  # this one and the next three: where judges follow
+        ("language", pa.string()),
+        ("clip", pa.binary()),  # FLAC
+        ("peak", pa.float64()),  # as in the output
         ("error_stage", pa.string()),  # if set, later stages pass the segment on unchanged
         ("error_kind", pa.string()),
         ("error_message", pa.string()),

@@ -8,6 +8,7 @@ import pytest
 from pipeline.bark.registry import STAGES
 from pipeline.config import PoolConfig, load_config, parse
 from pipeline.errors import ConfigError
+from pipeline.quality.judges.settings import JudgeSettings, VadJudge
 
 GOOD = "model: m\nmanifest: a.parquet\noutput: out\n"
 
@@ -143,7 +144,9 @@ def test_the_identity_is_what_decides_the_output(one: dict[str, Any], other: dic
 
 def test_a_pool_for_each_stage_of_the_registry() -> None:
     config = parse({"model": "m", "manifest": "a", "output": "b", "pools": {"fine": {"num_cpus": 2}}}, "here")
-    assert [name for name, _ in config.pools.items()] == list(STAGES) == ["semantic", "coarse", "fine", "decode"]
+    assert list(config.active_pools) == list(STAGES) == ["semantic", "coarse", "fine", "decode"]
+    judged = config.model_copy(update={"judges": JudgeSettings(vad=VadJudge())})
+    assert list(judged.active_pools) == [*STAGES, "judge"]
     assert config.pools["fine"] is config.pools.fine and config.pools["fine"].num_cpus == 2
 
 

@@ -6,12 +6,14 @@ Importing this module imports no torch: `barkery --help` and the config need the
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pipeline.bark.build import ExecutionConfig
     from pipeline.bark.stage import Stage
     from pipeline.checkpoints.checkpoint import Checkpoint
+    from pipeline.quality.judges.settings import JudgeSettings
 
 Builder = Callable[["Checkpoint", "ExecutionConfig"], "Stage"]
 
@@ -22,8 +24,8 @@ class StageSpec:
 
     name: str  # of its pool, in configs, outputs and progress
     build: Builder  # loads its part of a checkpoint
-    takes: Literal["text", "codes"]
-    makes: Literal["tokens", "codes", "samples"]
+    takes: Literal["text", "codes", "samples"]
+    makes: Literal["tokens", "codes", "samples", "scores"]
     codebooks_in: int  # rows of the codes that it takes
     codebooks_out: int  # rows of the codes that it makes
     is_transformer: bool  # `dtype` and `quantize` apply; the codec is always float32
@@ -65,6 +67,25 @@ STAGES: dict[str, StageSpec] = {
         StageSpec("decode", build_decode, "codes", "samples", codebooks_in=8, codebooks_out=0, is_transformer=False),
     )
 }
+
+
+JUDGE = "judge"  # the pool after the stages, in runs that have judges
+
+
+def judge_stage(settings: "JudgeSettings") -> StageSpec:
+    """The stage of these judges. It reads the codes, which it passes on, from the decoder's segments."""
+    return StageSpec(JUDGE, partial(build_judge, settings), "samples", "scores", 8, 0, is_transformer=False)
+
+
+def build_judge(settings: "JudgeSettings", checkpoint: "Checkpoint", execution: "ExecutionConfig") -> "Stage":
+    from pipeline.bark.judging import make_judge_stage
+
+    return make_judge_stage(settings, checkpoint, execution)
+
+
+def stages_of(settings: "JudgeSettings") -> tuple[StageSpec, ...]:
+    """The stages of a run, one pool each, in order."""
+    return (*STAGES.values(), *([judge_stage(settings)] if settings.names else []))
 
 
 def build_stages(checkpoint: "Checkpoint", execution: "ExecutionConfig") -> dict[str, "Stage"]:

@@ -8,7 +8,6 @@ import re
 import ray
 from ray.exceptions import RayError
 
-from pipeline.bark.registry import STAGES
 from pipeline.config import RunConfig
 from pipeline.errors import ConfigError, IncompleteError, StorageError
 from pipeline.flow import kernel_agreement, preflight
@@ -104,8 +103,7 @@ def run_plan(config: RunConfig, store: Store, model: ModelInfo, plans: list[Plan
     connect(address)
     if not config.cluster_can_grow:
         preflight.check(config, preflight.alive_nodes(ray.nodes()))
-    stages = tuple(STAGES.values())
-    setup = ActorSetup(config, plan, model.columns, model.commit, stages, start_board(), log_format())
+    setup = ActorSetup(config, plan, model.columns, model.commit, config.stages, start_board(), log_format())
     run_rounds(plans, missing, store, setup)
 
 

@@ -14,6 +14,7 @@ from pipeline.checkpoints.hub import resolve
 from pipeline.config import RunConfig, parse, set_key
 from pipeline.errors import ConfigError, IncompleteError, redact
 from pipeline.manifest.manifest import Manifest
+from pipeline.quality.judges.load import check_judges, fingerprint
 from pipeline.quality.next_attempt import NextAttempt
 from pipeline.shards.card import card
 from pipeline.shards.environment import current_environment
@@ -33,6 +34,7 @@ class ModelInfo:
     columns: dict[str, str]  # output columns: model, model_revision, generator
     commit: str | None  # the hub's commit that actors load; None for a local folder
     tokenizer: str  # hash of the tokenizer's files
+    judges: dict[str, Any]  # what decides their scores; empty without judges
 
     @classmethod
     def check(cls, config: RunConfig) -> "ModelInfo":
@@ -44,14 +46,15 @@ class ModelInfo:
         commit = checkpoint.folder.name if checkpoint.folder.parent.name == "snapshots" else None
         name = config.model if commit else Path(config.model).name  # a dataset should not show this machine's paths
         revision = commit or f"sha256:{checkpoint.fingerprint}"
-        return cls(
-            {"model": name, "model_revision": revision, "generator": f"barkery {__version__}"}, commit, tokenizer
-        )
+        columns = {"model": name, "model_revision": revision, "generator": f"barkery {__version__}"}
+        check_judges(config.judges)
+        return cls(columns, commit, tokenizer, fingerprint(config.judges))
 
     def identity(self, config: RunConfig) -> dict[str, Any]:
         """Everything that decides what is in the output, as plain values."""
         model = {key: self.columns[key] for key in ("model", "model_revision")}
-        return config.identity | model | {"tokenizer": self.tokenizer}
+        judges = {"judges": self.judges} if self.judges else {}
+        return config.identity | model | {"tokenizer": self.tokenizer} | judges
 
 
 def about() -> dict[str, Any]:
@@ -107,7 +110,7 @@ def plan_manifest(config: RunConfig, store: Store, model: ModelInfo) -> list[Pla
 
 def pick_rows_per_shard(num_rows: int, config: RunConfig) -> int:
     """4 to 64: few enough that every actor of the largest pool gets several shards, enough to fill the slots."""
-    most = max(pool.max_actors * pool.shards_in_flight for pool in config.pools.values())
+    most = max(pool.max_actors * pool.shards_in_flight for pool in config.active_pools.values())
     return min(64, max(4, -(-num_rows // (4 * most))))
 
 

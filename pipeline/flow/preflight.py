@@ -26,7 +26,9 @@ def check(config: RunConfig, nodes: list[dict[str, float]]) -> None:
     """
     nodes_left = [Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
     actors = [
-        (name, pool.num_gpus, pool.num_cpus) for name, pool in config.pools.items() for _ in range(pool.min_actors)
+        (name, pool.num_gpus, pool.num_cpus)
+        for name, pool in config.active_pools.items()
+        for _ in range(pool.min_actors)
     ]
     for name, gpus, cpus in sorted(actors, key=lambda a: (a[1], a[2]), reverse=True):  # the largest first
         if gpus > 1 and gpus != int(gpus):
@@ -41,7 +43,7 @@ def check(config: RunConfig, nodes: list[dict[str, float]]) -> None:
 
 def refusal(config: RunConfig, nodes: list[dict[str, float]], name: str) -> str:
     """The error message: requested and available resources, and what would fit."""
-    pools = config.pools.values()
+    pools = list(config.active_pools.values())
     available = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("GPU", "CPU")}
     requested = {
         "GPU": sum(p.min_actors * p.num_gpus for p in pools),

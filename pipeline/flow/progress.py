@@ -25,7 +25,7 @@ class Progress:
     def __init__(self, counts: RunCounts, setup: ActorSetup):
         self.counts = counts
         self.model = setup.model["model"]
-        self.actors = sum(pool.min_actors for pool in setup.config.pools.values())
+        self.actors = sum(pool.min_actors for pool in setup.config.active_pools.values())
         self.stages = {stage.name: StageCounts() for stage in setup.stages}
         self.rows = dict.fromkeys(self.stages, 0.0)  # through each stage; unfinished ones count in part
         self.ready_s: float | None = None  # when all actors had loaded, in seconds since the start

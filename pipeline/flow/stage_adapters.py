@@ -2,7 +2,8 @@
 output, and where the shard goes then.
 
     source     first pool: the plan's rows, split into segments; other pools: the segments of the pool before
-    adapter    by what the stage takes and makes (StageSpec): text to tokens, codes to codes, codes to samples
+    adapter    by what the stage takes and makes (StageSpec): text to tokens, codes to codes, codes to samples, samples
+               to the judges' scores
     sink       last pool: the shard is written and committed; other pools: the segments go to the next pool
 
 All of it runs in threads beside the actor's event loop.
@@ -24,10 +25,11 @@ from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.config import RunConfig
 from pipeline.flow.segments import Segment, merge_segments, pack, split_row, unpack, utterance_of
 from pipeline.quality.attempts import RowJudge
+from pipeline.quality.judges.clip import HeardClip
 from pipeline.quality.sound import measure
 from pipeline.quality.tokens import measure_tokens
 from pipeline.schema import EDGE, RECEIPT
-from pipeline.shards.audio import Clip
+from pipeline.shards.audio import Clip, decode, encode
 from pipeline.shards.plan import Plan, read_shard
 from pipeline.shards.writer import write_shard
 from pipeline.storage.store import Store
@@ -113,10 +115,14 @@ class TextToTokens:
         self.encoder = context.encoder
         self.folder = context.checkpoint.folder
         self.quality = context.config.quality
+        self.has_judges = bool(context.config.judges.names)
 
     def inputs(self, segment: Segment) -> tuple[Utterance, Any]:
         gate = self.quality.token_gate(segment["num_chars"], segment["language"])
-        return utterance_of(segment, self.folder, self.encoder.encode(segment.pop("text")), gate), None
+        utterance = utterance_of(segment, self.folder, self.encoder.encode(segment["text"]), gate)
+        if not self.has_judges:
+            del segment["text"], segment["language"]
+        return utterance, None
 
     def compact(self, output: Any) -> Any:
         return output
@@ -162,6 +168,25 @@ class CodesToSamples:
         return segment, output
 
 
+class SamplesToScores:
+    """The judges. A segment's clip comes as FLAC and goes on as samples, beside its scores."""
+
+    input_error_stage = "judge"
+
+    def __init__(self, context: ActorContext, stage: StageSpec):
+        pass
+
+    def inputs(self, segment: Segment) -> tuple[Utterance, Any]:
+        heard = HeardClip(decode(segment["clip"]), segment["text"], segment["language"], segment["voice"])
+        return utterance_of(segment | {"voice": None}), heard
+
+    def compact(self, output: Any) -> Any:
+        return output
+
+    def attach(self, segment: Segment, output: Any) -> SegmentOutput:
+        return segment | output, Clip(decode(segment["clip"]), segment["peak"])
+
+
 def measure_clips(outputs: list[SegmentOutput]) -> list[SegmentOutput]:
     """Add the measures of its sound to each segment that has one; all clips of a shard are measured together."""
     measures = iter(measure([clip.samples for _, clip in outputs if clip]))
@@ -175,8 +200,13 @@ class EdgeSink:
     """Segments for the next pool."""
 
     def finish(self, shard: int, outputs: list[SegmentOutput], environments: Environments = UNRECORDED) -> pa.Table:
-        edge = {"shard": shard, "segments": [segment for segment, _ in outputs]}
+        edge = {"shard": shard, "segments": [with_clip(segment, clip) for segment, clip in outputs]}
         return pa.Table.from_pylist([edge | {"environments": list(environments.items())}], schema=EDGE)
+
+
+def with_clip(segment: Segment, clip: Clip | None) -> Segment:
+    """The segment with its sound, if it has one, as a lossless file: half the size."""
+    return segment | {"clip": encode(clip.samples, "flac"), "peak": clip.peak} if clip else segment
 
 
 class ShardSink:
@@ -184,7 +214,7 @@ class ShardSink:
 
     def __init__(self, context: ActorContext, stage: StageSpec):
         self.context = context
-        self.codebooks = stage.codebooks_in
+        self.codebooks, self.stage = stage.codebooks_in, stage.name
         quality, plan = context.config.quality, context.plan
         is_last = plan.attempt + 1 >= quality.attempts
         self.judge = RowJudge(quality.gate, stage.name, is_last, quality.keep == "best", plan.remakes)
@@ -193,7 +223,7 @@ class ShardSink:
         config, plan = self.context.config, self.context.plan
         measured = measure_clips(outputs) if plan.has_quality else outputs
         by_row = groupby(measured, key=lambda output: output[0]["row"])
-        merged = [merge_segments(list(row), config.segments.pause_s, self.codebooks) for _, row in by_row]
+        merged = [merge_segments(list(row), config.segments.pause_s, self.codebooks, self.stage) for _, row in by_row]
         outputs.clear()  # frees the clips of single segments: the rows have joined copies
         rows = read_shard(self.context.store, plan, shard)
         if config.quality.is_on:
@@ -210,6 +240,7 @@ ADAPTERS: dict[tuple[str, str], Callable[[ActorContext, StageSpec], Adapter]] = 
     ("text", "tokens"): TextToTokens,
     ("codes", "codes"): CodesToCodes,
     ("codes", "samples"): CodesToSamples,
+    ("samples", "scores"): SamplesToScores,
 }
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.quality.sound import Measures
 from pipeline.spec import SAMPLE_RATE
 
@@ -50,7 +52,16 @@ JOINED: dict[str, Callable[[Values, Weights], Any]] = {
     "f0_spread_semitones": largest,
     "token_repeats": largest,
     "longest_token_run": largest,
+    "vad_speech_ratio": mean,
+    "dnsmos_sig": smallest,
+    "dnsmos_bak": smallest,
+    "dnsmos_ovr": smallest,
 }
+ERROR_RATES = (
+    ("wer", "word_errors", "num_words"),
+    ("cer", "char_errors", "num_said_chars"),
+    ("per", "phoneme_errors", "num_phonemes"),
+)
 
 
 def join_measures(segments: Sequence[Measures]) -> Measures:
@@ -70,6 +81,23 @@ def join_measures(segments: Sequence[Measures]) -> Measures:
     tokens = sum(each["num_semantic"] for each in segments)
     joined["chars_per_second"] = chars / spoken_s if spoken_s > 0 else None
     joined["tokens_per_char"] = tokens / chars if chars else None
+    return joined | join_scores(segments)
+
+
+def join_scores(segments: Sequence[Measures]) -> Measures:
+    """What the judges say of the whole row; empty without judges. Errors are counted over all segments."""
+    joined: Measures = {}
+    if "asr_text" in segments[0]:
+        joined["asr_text"] = " ".join(each["asr_text"] for each in segments)
+        for rate, errors, size in ERROR_RATES:
+            counts = [(each[errors], each[size]) for each in segments if each[size] is not None]
+            num = sum(size for _, size in counts)
+            joined[rate] = sum(wrong for wrong, _ in counts) / num if num else None
+    if "embeddings" in segments[0]:
+        from pipeline.quality.judges.speaker import similarity
+
+        windows = np.concatenate([each["embeddings"] for each in segments])
+        joined["speaker_similarity"] = similarity(windows, segments[0]["reference"])
     return joined
 
 

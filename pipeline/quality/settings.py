@@ -3,16 +3,11 @@
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator
 
 from pipeline.quality.gate import FEWER_IS_BETTER, MEASURES, MORE_IS_BETTER, RELATIVE, Gate, Limit
+from pipeline.quality.section import QualitySection
 from pipeline.quality.tokens import TOKENS_PER_CHAR, TokenGate
-
-
-class QualitySection(BaseModel):
-    """Base of the sections: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def check_range(value: Any) -> tuple[float, float]:
@@ -93,7 +88,10 @@ else:
 class TokenLimits(QualitySection):
     """What is wrong with the semantic tokens of a segment, before there is a sound."""
 
-    tokens_per_char: dict[str, Annotated[tuple[float, float], BeforeValidator(check_range)]] = {}  # over the defaults
+    # over the defaults of tokens.py
+    tokens_per_char: dict[str, Annotated[tuple[float, float], BeforeValidator(check_range)]] = Field(
+        default_factory=dict
+    )
     max_repeats: float = Field(0.5, gt=0, le=1)  # share of the tokens in sequences that occur more than once
     max_run: int = Field(150, ge=2)  # of one token: 3 s
     must_end: bool = True  # with EOS before `max_semantic_tokens`

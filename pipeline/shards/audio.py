@@ -33,3 +33,9 @@ def encode(samples: np.ndarray, audio_format: str) -> bytes:
     buffer = io.BytesIO()  # an encoder that fails on a real file would leave it incomplete
     soundfile.write(buffer, samples, spec.SAMPLE_RATE, format=audio_format.upper(), subtype=SUBTYPES[audio_format])
     return buffer.getvalue()
+
+
+def decode(content: bytes) -> np.ndarray:
+    """The samples (N,) int16 of a sound file with one channel."""
+    samples: np.ndarray = soundfile.read(io.BytesIO(content), dtype="int16")[0]
+    return samples
