@@ -18,12 +18,13 @@ from pipeline.cli.datasets import export
 from pipeline.cli.generate import generate, retry
 from pipeline.cli.inspect import status, verify
 from pipeline.cli.options import LogFormat
+from pipeline.cli.report import report
 from pipeline.cli.reproduce import reproduce
 from pipeline.cli.say import say, voices
 from pipeline.errors import BarkeryError, IncompleteError, redact
 from pipeline.log import log
 
-COMMANDS = (generate, retry, status, verify, export, reproduce, say, voices, bench)
+COMMANDS = (generate, retry, status, verify, export, report, reproduce, say, voices, bench)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in COMMANDS:

@@ -122,8 +122,17 @@ def query_part(store: Store, commit: Commit, query: Callable[[pq.ParquetFile], T
         ConfigError: the part is missing or can't be read.
     """
     name = f"{kind}/{part_name(commit.shard)}.parquet"
+
+    def read(file: Any) -> T:
+        try:
+            return query(pq.ParquetFile(file))
+        except OSError as error:
+            if type(error) is OSError and error.errno is None:  # Arrow can't decompress it: no failure of the storage
+                raise pa.ArrowInvalid(str(error)) from error
+            raise
+
     try:
-        return store.read(name, lambda file: query(pq.ParquetFile(file)))
+        return store.read(name, read)
     except (FileNotFoundError, pa.ArrowException) as error:
         raise damaged(store, name, error) from error
 

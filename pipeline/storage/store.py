@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -134,6 +135,16 @@ class Store:
             return []
         return sorted(n for n in (p.rstrip("/").rsplit("/", 1)[-1] for p in found) if not n.startswith("."))
 
+    def times(self, folder: str) -> dict[str, datetime]:
+        """When each object of a folder was last written, in UTC; those whose store does not say are left out."""
+        self._location[0].invalidate_cache()
+        try:
+            found = with_retries(self.path(folder), lambda: self._location[0].ls(self.path(folder), detail=True))
+        except FileNotFoundError:
+            return {}
+        times = ((info["name"].rstrip("/").rsplit("/", 1)[-1], written_at(info)) for info in found)
+        return {name: time for name, time in times if time and not name.startswith(".")}
+
     def read(self, name: str, reader: Callable[[Any], T]) -> T:
         """The result of `reader(file)` on one object, opened as a seekable file."""
 
@@ -195,6 +206,17 @@ class Store:
             temporary.unlink(missing_ok=True)  # a full disk must not fill up with incomplete files
             raise
         return str(temporary)
+
+
+def written_at(info: dict[str, Any]) -> datetime | None:
+    """The time in an fsspec listing; each file system has a key and a type of its own for it."""
+    keys = ("mtime", "LastModified", "last_modified", "updated", "created")
+    value = next((info[key] for key in keys if info.get(key)), None)
+    if isinstance(value, (int, float)):
+        return datetime.fromtimestamp(value, UTC)
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def current_umask() -> int:

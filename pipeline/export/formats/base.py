@@ -1,16 +1,15 @@
 """What a format is: it writes the files of one shard, and at the end those of the whole export."""
 
-import datetime
 import gzip
 import io
 import json
-import math
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.dataset.plain import json_value
 from pipeline.export.clips import ExportClip
 from pipeline.export.plan import ExportPlan, ExportShard
 from pipeline.storage.store import Store
@@ -39,21 +38,6 @@ class Format(Protocol):
 
     def data_files(self, plan: ExportPlan, split: str) -> list[str]:
         """Globs of the files that `datasets.load_dataset` reads for a split; empty if it can't load the format."""
-
-
-def json_value(value: Any) -> Any:
-    """A value of a column as JSON can hold it: no NaN or infinity, times as ISO 8601, bytes in hexadecimal."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): json_value(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_value(each) for each in value]
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if value is None or isinstance(value, (str, int, bool)) else str(value)
 
 
 def to_json(values: Any) -> bytes:

@@ -11,8 +11,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from pipeline.dataset.plain import json_value
 from pipeline.export.clips import ExportClip, safe_key
-from pipeline.export.formats.base import Written, json_value, to_json
+from pipeline.export.formats.base import Written, to_json
 from pipeline.export.plan import FOLDER, ExportPlan, ExportShard
 from pipeline.storage.store import Store
 
