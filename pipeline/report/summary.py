@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from pipeline.report.scan import stable_rank
+from pipeline.shards.generations import not_taken, parts_with_failures
 from pipeline.shards.plan import Plan, run_file
 from pipeline.shards.reader import RowCounts, count_rows, query_part, read_columns
 from pipeline.shards.verify import status
@@ -50,10 +51,12 @@ def summarize(store: Store, failed_shown: int) -> Summary:
     """
     found = status(store)
     summary = Summary(found.plans, found.commits, count_rows(found.plans, found.commits))
-    failing = [commit for commit in found.current_failures if commit.failures]
+    failing = list(parts_with_failures(store, found.plans, found.commits))
+    parts = [commit for commit, _ in failing]
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-        for table in pool.map(lambda commit: query_part(store, commit, read_columns, "failures"), failing):
-            rows = table.to_pylist()
+        tables = pool.map(lambda commit: query_part(store, commit, read_columns, "failures"), parts)
+        for table, (_, taken) in zip(tables, failing, strict=True):
+            rows = not_taken(table, taken).to_pylist()
             summary.failures.update(row["error_type"] for row in rows)
             summary.failed_rows = sorted([*summary.failed_rows, *rows], key=failure_rank)[:failed_shown]
     set_times(summary, store)
