@@ -1,4 +1,4 @@
-"""`barkery export`: an output as files that trainers load."""
+"""`barkery export` and `barkery push`: an output as files that trainers load, and these on the hub."""
 
 from pathlib import Path
 from typing import Annotated
@@ -55,3 +55,15 @@ def absolute(url: str) -> str:
 
 def megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="EXPORT", help="Local folder of a finished `barkery export`.")],
+    repo_id: Annotated[str, typer.Argument(metavar="REPO_ID", help="Dataset on the hub, such as you/your-speech.")],
+    private: Annotated[bool, typer.Option("--private", help="Create it as a private dataset.")] = False,
+    log_format: LogFormat = None,
+) -> None:
+    """Publish an export on the Hugging Face hub. Log in with `hf auth login`; run again to go on after a stop."""
+    from pipeline.export.push import push as run_push
+
+    print(run_push(folder, repo_id, private))

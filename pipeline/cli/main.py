@@ -14,7 +14,7 @@ import typer
 from pipeline import __version__
 from pipeline.cli import exit_codes
 from pipeline.cli.bench import bench
-from pipeline.cli.datasets import export
+from pipeline.cli.datasets import export, push
 from pipeline.cli.generate import generate, retry
 from pipeline.cli.inspect import status, verify
 from pipeline.cli.options import LogFormat
@@ -24,7 +24,7 @@ from pipeline.cli.say import say, voices
 from pipeline.errors import BarkeryError, IncompleteError, redact
 from pipeline.log import log
 
-COMMANDS = (generate, retry, status, verify, export, report, reproduce, say, voices, bench)
+COMMANDS = (generate, retry, status, verify, export, push, report, reproduce, say, voices, bench)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in COMMANDS:

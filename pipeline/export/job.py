@@ -21,6 +21,7 @@ import pyarrow as pa
 from pipeline.errors import ConfigError, redact
 from pipeline.export.card import write_card
 from pipeline.export.clips import clips_of
+from pipeline.export.croissant import croissant
 from pipeline.export.formats import FORMATS
 from pipeline.export.formats.base import Written
 from pipeline.export.plan import (
@@ -252,4 +253,5 @@ def finish(source: Store, dest: Store, plan: ExportPlan, result: ExportResult) -
     chosen = FORMATS[plan.format]
     chosen.finish(dest, plan, read_shards(dest, plan))
     write_card(dest, plan, result.bytes)
+    dest.put("croissant.json", croissant(plan))
     dest.put(DONE, json.dumps({"rows": plan.rows, "bytes": result.bytes}).encode())
