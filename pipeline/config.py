@@ -181,6 +181,15 @@ def load_config(path: str | Path, changes: list[str] | None = None, **overrides:
     Raises:
         ConfigError: unreadable file, unknown key (with a suggestion) or invalid value; it names file and key.
     """
+    loaded = read_yaml(path)
+    for change in changes or []:
+        set_key(loaded, change)
+    loaded |= {key: value for key, value in overrides.items() if value is not None}
+    return parse(loaded, str(path))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file; raises ConfigError."""
     try:
         loaded = from_yaml(Path(path).read_text(encoding="utf-8"), str(path))
     except OSError as error:
@@ -189,10 +198,7 @@ def load_config(path: str | Path, changes: list[str] | None = None, **overrides:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must have keys and values, such as `model: suno/bark-small`")
-    for change in changes or []:
-        set_key(loaded, change)
-    loaded |= {key: value for key, value in overrides.items() if value is not None}
-    return parse(loaded, str(path))
+    return loaded
 
 
 def from_yaml(text: str, where: str) -> Any:

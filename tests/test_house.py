@@ -67,7 +67,7 @@ LAYERS = [
     {"bark"},
     {"config"},
     {"flow", "bench"},
-    {"export", "report", "reproduce"},
+    {"export", "judge", "report", "reproduce"},
     {"cli"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

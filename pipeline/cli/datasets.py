@@ -1,11 +1,10 @@
 """`barkery export` and `barkery push`: an output as files that trainers load, and these on the hub."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Address, LogFormat, Output, Storage, open_store
+from pipeline.cli.options import Address, LogFormat, Output, Storage, absolute, open_store
 from pipeline.errors import redact
 
 FORMAT_HELP = "hf, webdataset, nemo, ljspeech, audiofolder, lhotse or kaldi."
@@ -46,11 +45,6 @@ def export(
         return
     rate = f"{result.new_rows / result.seconds:,.0f} clips/s, {megabytes(int(result.new_bytes / result.seconds))}/s"
     print(f"{result.rows:,} clips, {megabytes(result.bytes)}, in {redact(dest)}; {result.seconds:.1f} s, {rate}")
-
-
-def absolute(url: str) -> str:
-    """A local path as an absolute one, since the workers' current directory may be another; URLs stay as they are."""
-    return url if "://" in url else str(Path(url).expanduser().resolve())
 
 
 def megabytes(count: int) -> str:

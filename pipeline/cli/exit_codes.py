@@ -2,4 +2,4 @@
 
 INCOMPLETE = 1  # the run stopped early, or `verify` found problems
 CONFIG = 2  # wrong usage, configuration, checkpoint or storage: nothing was started
-FAILED_ROWS = 3  # complete, but some rows failed
+FAILED_ROWS = 3  # complete, but some rows failed, or `judge` rejected some

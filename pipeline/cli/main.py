@@ -17,6 +17,7 @@ from pipeline.cli.bench import bench
 from pipeline.cli.datasets import export, push
 from pipeline.cli.generate import generate, retry
 from pipeline.cli.inspect import status, verify
+from pipeline.cli.judge import judge
 from pipeline.cli.options import LogFormat
 from pipeline.cli.report import report
 from pipeline.cli.reproduce import reproduce
@@ -24,7 +25,7 @@ from pipeline.cli.say import say, voices
 from pipeline.errors import BarkeryError, IncompleteError, redact
 from pipeline.log import log
 
-COMMANDS = (generate, retry, status, verify, export, push, report, reproduce, say, voices, bench)
+COMMANDS = (generate, retry, status, verify, judge, export, push, report, reproduce, say, voices, bench)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in COMMANDS:

@@ -58,3 +58,8 @@ def open_store(output: str, storage: list[str] | None) -> Store:
     if not all(sign for _, sign, _ in pairs):
         raise ConfigError("--storage: must be KEY=VALUE, as in storage_options")
     return Store(output, {key: from_yaml(value, f"--storage {key}") for key, _, value in pairs})
+
+
+def absolute(url: str) -> str:
+    """A local path as an absolute one, since the workers' current directory may be another; URLs stay as they are."""
+    return url if "://" in url else str(Path(url).expanduser().resolve())

@@ -15,7 +15,10 @@ from pipeline import __version__
 from pipeline.cli import main as command_line
 from pipeline.log import configure
 
-COMMANDS = {"generate", "retry", "status", "verify", "export", "push", "report", "reproduce", "say", "voices", "bench"}
+COMMANDS = {
+    *("generate", "retry", "status", "verify", "judge", "export", "push", "report", "reproduce"),
+    *("say", "voices", "bench"),
+}
 
 
 @pytest.fixture(autouse=True)

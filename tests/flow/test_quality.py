@@ -199,6 +199,50 @@ def test_batches_do_not_change_attempts(make: Make, finished: Path) -> None:
     assert spoken(config) == other
 
 
+def test_judge_measures_an_output_without_speaking(
+    make: Make, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(make().output)
+    shutil.copytree(finished, out)
+    before = parts(str(out))
+
+    def judge(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["barkery", "judge", str(out), *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out + captured.err
+
+    rejected = sum(row["quality"]["verdict"] == "kept" for row in rows(Store(str(out))))
+    assert judge() == (3, f"judged 7 rows: accepted {7 - rejected}, rejected {rejected}; in {out}/quality\n")
+    assert {name: content for name, content in parts(str(out)).items() if "quality" not in name} == before
+    made = {row["id"]: row for row in rows(Store(str(out)))}
+    judged = [row for path in sorted((out / "quality").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    assert {row["id"] for row in judged} == made.keys()
+    for row in judged:
+        own = made[row["id"]]["quality"]
+        assert (row["reason"] is None) == (row["quality"]["score"] == 0)
+        if made[row["id"]]["num_segments"] == 1:  # in a longer row, the pause between segments is silence
+            assert row["quality"]["verdict"] == ("rejected" if own["verdict"] == "kept" else "accepted")
+            assert row["quality"] | {"verdict": None} == own | {"verdict": None}
+    # a second time there is nothing to do; a part that is lost is judged again; other limits are refused
+    written = content_of(out)
+    (out / "quality/_commits/part-00000.json").unlink()
+    assert judge()[0] == 3 and content_of(out) == written
+    config = tmp_path / "other.yaml"
+    config.write_text("quality: { reject: { clipped_runs: 0 } }\n")
+    code, text = judge("--config", str(config))
+    assert code == 2 and "was judged with other limits" in text
+    shutil.rmtree(out / "quality")
+    assert judge("--config", str(config))[0] == 0
+    config.write_text("quality: { reject: { chars_per_second: relative } }\n")
+    assert judge("--config", str(config))[0] == 2
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @pytest.mark.usefixtures("cluster")
 def test_actors_do_not_change_attempts(make: Make, finished: Path) -> None:
     """On Ray, with two actors in the first and the last pool."""
