@@ -26,6 +26,7 @@ from pipeline.flow.pool_actor import ActorSetup
 from pipeline.flow.pools import receipts
 from pipeline.flow.progress import Reporter
 from pipeline.log import log, log_format
+from pipeline.quality.probe import Limits, make_limits, probe_shards, probed_shards, read_limits
 from pipeline.shards.environment import EnvironmentWatch
 from pipeline.shards.generations import chains
 from pipeline.shards.plan import Plan, plans_of
@@ -78,21 +79,49 @@ def run_and_count(
 ) -> RowCounts:
     """Run the missing shards of a run or a retry and of its attempts, then count the rows of all plans."""
     try:
+        limits = relative_limits(config, store, model, plans[0], address)
         for plan in chain:
-            run_plan(config, store, model, plans[: plan.generation + 1], address)
+            run_plan(config, store, model, plans[: plan.generation + 1], address, limits)
         while chain[-1] is plans[-1] and (following := plan_next_attempt(config, store, plans, commits(store))):
             plans.append(following)
             chain = [following]
-            run_plan(config, store, model, plans, address)
+            run_plan(config, store, model, plans, address, limits)
         return count_all_rows(plans, store)
     except StorageError as error:  # the storage worked when the run began
         raise IncompleteError(f"{error}; fix that and run the same command again") from error
 
 
-def run_plan(config: RunConfig, store: Store, model: ModelInfo, plans: list[Plan], address: str | None) -> None:
-    """Run all shards of the last of these plans that are not committed yet, on Ray."""
+def relative_limits(
+    config: RunConfig, store: Store, model: ModelInfo, plan: Plan, address: str | None
+) -> Limits | None:
+    """The limits that follow from the run's first rows, which are spoken for them first; None if none does."""
+    if not config.quality.needs_probe:
+        return None
+    if limits := read_limits(store):
+        return limits
+    log.info("the first rows are spoken to find the quality gate's relative limits")
+    run_plan(config, store, model, [plan], address, is_probe=True)
+    return make_limits(store, probe_shards(plan, config.quality.probe_rows))
+
+
+def run_plan(
+    config: RunConfig,
+    store: Store,
+    model: ModelInfo,
+    plans: list[Plan],
+    address: str | None,
+    limits: Limits | None = None,
+    is_probe: bool = False,
+) -> None:
+    """Run all shards of the last of these plans that are not done yet, on Ray.
+
+    Args:
+        limits: of the quality gate, by the run's probe.
+        is_probe: only measure the first rows.
+    """
     plan = plans[-1]
-    missing = sorted(set(plan.shards) - committed_shards(store))
+    shards_to_do = probe_shards(plan, config.quality.probe_rows) if is_probe else plan.shards
+    missing = sorted(set(shards_to_do) - done_shards(store, is_probe))
     if not missing:
         log.info(f"every shard{of_attempt(plan)} is committed already: nothing to do")
         return
@@ -103,8 +132,13 @@ def run_plan(config: RunConfig, store: Store, model: ModelInfo, plans: list[Plan
     connect(address)
     if not config.cluster_can_grow:
         preflight.check(config, preflight.alive_nodes(ray.nodes()))
-    setup = ActorSetup(config, plan, model.columns, model.commit, config.stages, start_board(), log_format())
+    what = (config, plan, model.columns, model.commit, config.stages)
+    setup = ActorSetup(*what, start_board(), log_format(), limits, is_probe)
     run_rounds(plans, missing, store, setup)
+
+
+def done_shards(store: Store, is_probe: bool) -> set[int]:
+    return probed_shards(store) if is_probe else committed_shards(store)
 
 
 def of_attempt(plan: Plan) -> str:
@@ -121,13 +155,14 @@ def run_rounds(plans: list[Plan], missing: list[int], store: Store, setup: Actor
         IncompleteError: rounds neither commit a shard nor find a row that crashes, or an error that a retry can't fix.
     """
     plan = plans[-1]
-    before = plan.num_rows - sum(plan.rows_in(shard) for shard in missing)
-    counts, idle, crashing = RunCounts(plan.num_rows, rows_before=before), 0, 0
+    to_do = sum(plan.rows_in(shard) for shard in missing)
+    num_rows = to_do if setup.is_probe else plan.num_rows
+    counts, idle, crashing = RunCounts(num_rows, rows_before=num_rows - to_do), 0, 0
     counts.environments = EnvironmentWatch(store)
     with Reporter(counts, setup) as reporter:
         while missing:
             error = run_round(missing[:SHARDS_PER_ROUND], setup, counts, plans)
-            left = sorted(set(missing) - committed_shards(store))
+            left = sorted(set(missing) - done_shards(store, setup.is_probe))
             cause = first_line(error) if error else ""
             crashing_before, crashing = crashing, ray.get(setup.board.rows_that_crash.remote())
             idle = idle + 1 if (len(left), crashing) == (len(missing), crashing_before) else 0

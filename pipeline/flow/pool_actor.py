@@ -30,6 +30,7 @@ from pipeline.flow.segments import Segment, fail
 from pipeline.flow.stage_adapters import ActorContext, SegmentOutput, make_adapter, make_sink, make_source
 from pipeline.flow.worker import Future, Worker
 from pipeline.log import LogFormat, configure
+from pipeline.quality.probe import Limits
 from pipeline.shards.environment import current_environment, save_environment
 from pipeline.shards.plan import Plan
 from pipeline.storage.store import Store
@@ -49,6 +50,8 @@ class ActorSetup:
     stages: tuple[StageSpec, ...]  # of all pools, in order
     board: Any  # handle of the progress board
     log_format: LogFormat = "text"
+    limits: Limits | None = None  # as in ActorContext, like the next
+    is_probe: bool = False
 
 
 def gpu_name(pool: PoolConfig) -> str | None:
@@ -84,7 +87,8 @@ class PoolActor:
         store = Store(config.output, config.storage_options)
         set_fsspec_defaults((config.output, config.manifest), config.storage_options)
         checkpoint = Checkpoint(resolve(config.model, setup.revision))
-        context = ActorContext(config, setup.plan, setup.model, store, checkpoint)
+        limits = (setup.limits, setup.is_probe)
+        context = ActorContext(config, setup.plan, setup.model, store, checkpoint, *limits)
         self.source = make_source(context, is_first=stage.name == setup.stages[0].name)
         self.adapter = make_adapter(context, stage)
         self.sink = make_sink(context, stage, is_last=stage.name == setup.stages[-1].name)

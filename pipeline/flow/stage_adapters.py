@@ -10,7 +10,7 @@ All of it runs in threads beside the actor's event loop.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any, Protocol
@@ -26,12 +26,13 @@ from pipeline.config import RunConfig
 from pipeline.flow.segments import Segment, merge_segments, pack, split_row, unpack, utterance_of
 from pipeline.quality.attempts import RowJudge
 from pipeline.quality.judges.clip import HeardClip
+from pipeline.quality.probe import Limits, group_of, write_probe
 from pipeline.quality.sound import measure
 from pipeline.quality.tokens import measure_tokens
 from pipeline.schema import EDGE, RECEIPT
 from pipeline.shards.audio import Clip, decode, encode
 from pipeline.shards.plan import Plan, read_shard
-from pipeline.shards.writer import write_shard
+from pipeline.shards.writer import FailedRow, WrittenRow, write_shard
 from pipeline.storage.store import Store
 
 Environments = Mapping[str, str]  # stage to the id of the environment that ran it
@@ -48,6 +49,8 @@ class ActorContext:
     model: dict[str, str]  # columns of the output
     store: Store
     checkpoint: Checkpoint
+    limits: Limits | None = None  # those of the quality gate that follow from the run's probe
+    is_probe: bool = False  # measure the rows for these limits, and write nothing else
 
     @cached_property
     def encoder(self) -> TextEncoder:
@@ -217,23 +220,42 @@ class ShardSink:
         self.codebooks, self.stage = stage.codebooks_in, stage.name
         quality, plan = context.config.quality, context.plan
         is_last = plan.attempt + 1 >= quality.attempts
-        self.judge = RowJudge(quality.gate, stage.name, is_last, quality.keep == "best", plan.remakes)
+        gate = replace(quality.gate, relative=context.limits)
+        self.judge = RowJudge(gate, stage.name, is_last, quality.keep == "best", plan.remakes)
 
-    def finish(self, shard: int, outputs: list[SegmentOutput], environments: Environments = UNRECORDED) -> pa.Table:
+    def merge(self, outputs: list[SegmentOutput]) -> list[WrittenRow | FailedRow]:
+        """Rows from measured segments."""
         config, plan = self.context.config, self.context.plan
         measured = measure_clips(outputs) if plan.has_quality else outputs
         by_row = groupby(measured, key=lambda output: output[0]["row"])
         merged = [merge_segments(list(row), config.segments.pause_s, self.codebooks, self.stage) for _, row in by_row]
         outputs.clear()  # frees the clips of single segments: the rows have joined copies
+        return merged
+
+    def finish(self, shard: int, outputs: list[SegmentOutput], environments: Environments = UNRECORDED) -> pa.Table:
+        config, plan = self.context.config, self.context.plan
+        merged = self.merge(outputs)
         rows = read_shard(self.context.store, plan, shard)
         if config.quality.is_on:
-            merged = [
-                self.judge.decide(o, row.get("attempts") or ()) for o, row in zip(merged, rows.to_pylist(), strict=True)
-            ]
+            planned = zip(merged, rows.to_pylist(), strict=True)
+            merged = [self.judge.decide(o, row.get("attempts") or (), group_of(row)) for o, row in planned]
         how = (config.audio.format, self.context.model, plan.generation, dict(environments), plan.has_quality)
         commit, already_committed = write_shard(self.context.store, shard, rows, merged, *how)
         more = {"environments": list(commit.environments.items()), "already_committed": already_committed}
         return pa.Table.from_pylist([vars(commit) | more], schema=RECEIPT)
+
+
+class ProbeSink(ShardSink):
+    """Keeps the rows' measures, of which the run's relative limits are made, and nothing else."""
+
+    def finish(self, shard: int, outputs: list[SegmentOutput], environments: Environments = UNRECORDED) -> pa.Table:
+        merged = self.merge(outputs)
+        rows = read_shard(self.context.store, self.context.plan, shard).to_pylist()
+        spoken = [(group_of(row), o.quality) for o, row in zip(merged, rows, strict=True) if isinstance(o, WrittenRow)]
+        write_probe(self.context.store, shard, [(group, quality) for group, quality in spoken if quality])
+        counts = dict.fromkeys(("failed", "rejected", "kept", "num_samples"), 0) | {"written": len(rows)}
+        receipt = {"shard": shard, "environments": list(environments.items()), "already_committed": False}
+        return pa.Table.from_pylist([receipt | counts], schema=RECEIPT)
 
 
 ADAPTERS: dict[tuple[str, str], Callable[[ActorContext, StageSpec], Adapter]] = {  # by StageSpec.takes and .makes
@@ -253,4 +275,6 @@ def make_source(context: ActorContext, is_first: bool) -> Source:
 
 
 def make_sink(context: ActorContext, stage: StageSpec, is_last: bool) -> Sink:
-    return ShardSink(context, stage) if is_last else EdgeSink()
+    if not is_last:
+        return EdgeSink()
+    return ProbeSink(context, stage) if context.is_probe else ShardSink(context, stage)

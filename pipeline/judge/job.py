@@ -99,7 +99,7 @@ def settings_of(store: Store, config_path: Path | None) -> RunConfig:
         given = read_yaml(config_path)
         values = {key: value for key, value in values.items() if key not in SECTIONS} | given
     config = parse(values | {"output": store.url}, where)
-    if any(limit.is_relative for limit in config.quality.reject.limits):
+    if config.quality.needs_probe:
         raise ConfigError(f"{where}: quality.reject: `{RELATIVE}` limits are made by a run; use numbers here")
     return config.model_copy(update={"output": store.url, "storage_options": store.storage_options})
 

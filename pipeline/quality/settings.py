@@ -129,6 +129,11 @@ class QualitySettings(QualitySection):
         return self.attempts > 1 or bool(self.reject.set_values)
 
     @property
+    def needs_probe(self) -> bool:
+        """Whether a limit follows from the run's first rows."""
+        return any(limit.is_relative for limit in self.reject.limits)
+
+    @property
     def gate(self) -> Gate:
         return Gate(tuple(self.reject.limits), frozenset(self.reject.stop), self.reject.abrupt_end)
 
@@ -152,6 +157,6 @@ class QualitySettings(QualitySection):
             settings["semantic_limits"]["tokens_per_char"] = TOKENS_PER_CHAR | self.semantic_limits.tokens_per_char
         if self.is_on:
             settings |= self.model_dump(mode="json", include={"attempts", "keep"}) | {"reject": self.reject.set_values}
-        if any(limit.is_relative for limit in self.reject.limits):
+        if self.needs_probe:
             settings["probe_rows"] = self.probe_rows
         return settings

@@ -14,7 +14,9 @@ from pipeline.cli.main import main
 from pipeline.config import STAGES, RunConfig
 from pipeline.errors import IncompleteError
 from pipeline.flow.driver import retry, run
+from pipeline.quality import probe
 from pipeline.quality.attempts import attempt_seed, of_rows
+from pipeline.quality.probe import read_limits
 from pipeline.shards.audio import encode, to_int16
 from pipeline.shards.plan import open_plans
 from pipeline.shards.reader import rows
@@ -241,6 +243,28 @@ def test_judge_measures_an_output_without_speaking(
 
 def content_of(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_relative_limits_come_from_the_first_rows_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "REACH", 0.1)  # of these few rows, some are outside then
+    quality = {"reject": {"chars_per_second": "relative"}, "keep": "none", "probe_rows": 10}
+    config = make(quality=quality)
+    counts = run(config)
+    store = Store(config.output)
+    limits = read_limits(store)
+    assert limits is not None and 0 < counts.rejected < 7
+    (low, high) = limits["chars_per_second"][""]
+    assert low and high and list(limits["chars_per_second"]) == [""]  # too few rows for a limit of their own
+    assert all(low <= row["quality"]["chars_per_second"] <= high for row in spoken(config).values())
+    reasons = [f["error_message"] for f in spoken(config, "failures").values() if f["error_type"] == "rejected"]
+    assert all(f"{low:.4g}" in reason or f"{high:.4g}" in reason for reason in reasons)
+    # they are not made again: with the rows lost, the same limits judge
+    before = parts(config.output)
+    monkeypatch.setattr(probe, "REACH", 9.0)
+    for commit in Path(config.output, "_commits").iterdir():
+        commit.unlink()
+    assert str(run(config)) == str(counts) and parts(config.output) == before
 
 
 @pytest.mark.usefixtures("cluster")
