@@ -1,7 +1,7 @@
-"""How many injected faults the quality measures find, and how many clean clips they reject: `python -m benchmarks.quality`.
+"""How many injected faults the quality measures find, and how many clean clips they reject.
 
-Clean speech of the built-in model and of flite and espeak-ng (which must be installed) is damaged in ten ways, each clip
-once in each way. On the even clips a limit is chosen for each measure; the odd ones are then judged by all limits
+Clean speech of the built-in model and of flite and espeak-ng (which must be installed) is damaged in ten ways, each
+clip once in each way. On the even clips a limit is chosen for each measure; the odd ones are then judged by all limits
 together. Whisper base listens (training/recognise.py) where a measure needs what is heard. The last line is JSON.
 
     python -m benchmarks.quality [--clips 50] [--cache FOLDER]
@@ -10,7 +10,6 @@ together. Whisper base listens (training/recognise.py) where a measure needs wha
 import argparse
 import importlib.util
 import json
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -213,8 +212,8 @@ Limit = tuple[str, int]  # a measure, and the side on which it is bad
 
 
 def choose(found: dict[str, list[dict[str, Any]]]) -> dict[Limit, float]:
-    """For each measure and side, halfway between the worst clean clip and the 10 % of the faults that are hardest to see;
-    no nearer to the clean ones than a twentieth of their spread."""
+    """For each measure and side, halfway between the worst clean clip and the 10 % of the faults that are hardest to
+    see; no nearer to the clean ones than a twentieth of their spread."""
     limits: dict[Limit, float] = {}
     for fault, shown_by in SHOWN_BY.items():
         for name, side in shown_by:
@@ -242,9 +241,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=50, help="of puppy, and as many of flite and espeak-ng")
     parser.add_argument("--cache", type=Path, help="folder where the spoken and measured clips are kept")
     options = parser.parse_args()
-    cache = options.cache / f"measured-{options.clips}.pickle" if options.cache else None
+    cache = options.cache / f"measured-{options.clips}.json" if options.cache else None
     if cache and cache.exists():
-        found, sources, seconds, audio_s = pickle.loads(cache.read_bytes())
+        found, sources, seconds, audio_s = json.loads(cache.read_text())
     else:
         texts = sentences(2 * options.clips)
         clips = speak_with_puppy(texts[: options.clips]) + speak_with_others(texts[options.clips :])
@@ -253,7 +252,7 @@ def main() -> None:
         audio_s = sum(clip.samples.size for clip in clips) / SAMPLE_RATE / len(clips)
         if cache:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_bytes(pickle.dumps((found, sources, seconds, audio_s)))
+            cache.write_text(json.dumps((found, sources, seconds, audio_s)))
     limits = choose({name: each[::2] for name, each in found.items()})
     for (name, side), limit in sorted(limits.items()):
         print(f"{name} {'>' if side > 0 else '<'} {limit:.4g} is rejected")
@@ -268,10 +267,8 @@ def main() -> None:
         table[name] = {"clips": len(hit), "rejected": shares[0], "by": by}
         texts_by = ", ".join(f"{m} {n}" for m, n in sorted(by.items(), key=lambda item: -item[1]))
         print(f"{name:22} {shares[0]:6.1%} {shares[1]:6.1%} {shares[2]:6.1%}  {texts_by}")
-    print(
-        f"\n{len(sources)} clips of {audio_s:.1f} s; seconds in all: "
-        + str({k: round(v, 1) for k, v in seconds.items()})
-    )
+    took = ", ".join(f"{name} {each:.1f}" for name, each in seconds.items())
+    print(f"\n{len(sources)} clips of {audio_s:.1f} s; seconds in all: {took}")
     named = {f"{n} {'>' if s > 0 else '<'}": round(v, 4) for (n, s), v in limits.items()}
     print(json.dumps({"limits": named, "rejected": {name: round(t["rejected"], 4) for name, t in table.items()}}))
 

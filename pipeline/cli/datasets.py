@@ -1,5 +1,6 @@
 """`barkery export` and `barkery push`: an output as files that trainers load, and these on the hub."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
