@@ -68,6 +68,7 @@ LAYERS = [
     {"config"},
     {"flow", "bench"},
     {"export", "judge", "report", "reproduce"},
+    {"estimate"},
     {"cli"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

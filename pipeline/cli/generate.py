@@ -31,6 +31,9 @@ def generate(
     limit: Limit = None,
     changes: Changes = None,
     address: Address = None,
+    budget_hours: Annotated[
+        float | None, typer.Option(min=0, help="Stop in order after so many hours; run again to go on.")
+    ] = None,
     log_format: LogFormat = None,
 ) -> None:
     """Turn a manifest into speech: audio shards and metadata in the output folder. Run again to resume after a stop."""
@@ -38,7 +41,7 @@ def generate(
     from pipeline.flow.driver import run
 
     settings = load_config(config, changes, manifest=manifest, output=output, limit=limit)
-    report(run(settings, address), settings.output)
+    report(run(settings, address, budget_hours), settings.output)
 
 
 def retry(

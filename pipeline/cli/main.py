@@ -19,13 +19,14 @@ from pipeline.cli.generate import generate, retry
 from pipeline.cli.inspect import status, verify
 from pipeline.cli.judge import judge
 from pipeline.cli.options import LogFormat
+from pipeline.cli.plan import plan
 from pipeline.cli.report import report
 from pipeline.cli.reproduce import reproduce
 from pipeline.cli.say import say, voices
 from pipeline.errors import BarkeryError, IncompleteError, redact
 from pipeline.log import log
 
-COMMANDS = (generate, retry, status, verify, judge, export, push, report, reproduce, say, voices, bench)
+COMMANDS = (plan, generate, retry, status, verify, judge, export, push, report, reproduce, say, voices, bench)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in COMMANDS:

@@ -70,6 +70,7 @@ class RunCounts:
     already_committed: int = 0  # shards that another run had committed
     environments: EnvironmentWatch | None = None  # of the shards committed before this run
     start: float = field(default_factory=time.monotonic)
+    deadline: float | None = None  # by the same clock: the run stops then
 
     @property
     def rows_done(self) -> int:
@@ -88,6 +89,10 @@ class RunCounts:
     @property
     def audio_s(self) -> float:
         return self.num_samples / spec.SAMPLE_RATE
+
+    @property
+    def is_over_budget(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
 
     @property
     def seconds(self) -> float:

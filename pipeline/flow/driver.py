@@ -4,6 +4,7 @@ Failed rounds recover like a resume: list the commits, run the missing shards.
 """
 
 import re
+import time
 
 import ray
 from ray.exceptions import RayError
@@ -42,18 +43,22 @@ ALREADY_COMMITTED = (
 SHARDS_PER_ROUND = 10_000  # bounds the driver's memory for any size of manifest
 
 
-def run(config: RunConfig, address: str | None = None) -> RowCounts:
+def run(config: RunConfig, address: str | None = None, budget_hours: float | None = None) -> RowCounts:
     """Run a config until its output is complete.
+
+    Args:
+        budget_hours: stop after so many hours of wall time, with what is committed then; None is no limit.
 
     Raises:
         ConfigError: the run can't start as asked; nothing was started.
         IncompleteError: the run stopped with rows missing; the same command resumes it.
     """
+    deadline = None if budget_hours is None else time.monotonic() + 3600 * budget_hours
     config = absolute(config)
     store = Store(config.output, config.storage_options)
     model = ModelInfo.check(config)
     plans = plan_manifest(config, store, model)
-    return run_and_count(config, store, model, plans, chains(plans)[0], address)
+    return run_and_count(config, store, model, plans, chains(plans)[0], address, deadline)
 
 
 def retry(store: Store, seed: int | None, changes: list[str], address: str | None = None) -> RowCounts:
@@ -75,24 +80,30 @@ def retry(store: Store, seed: int | None, changes: list[str], address: str | Non
 
 
 def run_and_count(
-    config: RunConfig, store: Store, model: ModelInfo, plans: list[Plan], chain: list[Plan], address: str | None
+    config: RunConfig,
+    store: Store,
+    model: ModelInfo,
+    plans: list[Plan],
+    chain: list[Plan],
+    address: str | None,
+    deadline: float | None = None,
 ) -> RowCounts:
     """Run the missing shards of a run or a retry and of its attempts, then count the rows of all plans."""
     try:
-        limits = relative_limits(config, store, model, plans[0], address)
+        limits = relative_limits(config, store, model, plans[0], address, deadline)
         for plan in chain:
-            run_plan(config, store, model, plans[: plan.generation + 1], address, limits)
+            run_plan(config, store, model, plans[: plan.generation + 1], address, deadline, limits)
         while chain[-1] is plans[-1] and (following := plan_next_attempt(config, store, plans, commits(store))):
             plans.append(following)
             chain = [following]
-            run_plan(config, store, model, plans, address, limits)
+            run_plan(config, store, model, plans, address, deadline, limits)
         return count_all_rows(plans, store)
     except StorageError as error:  # the storage worked when the run began
         raise IncompleteError(f"{error}; fix that and run the same command again") from error
 
 
 def relative_limits(
-    config: RunConfig, store: Store, model: ModelInfo, plan: Plan, address: str | None
+    config: RunConfig, store: Store, model: ModelInfo, plan: Plan, address: str | None, deadline: float | None
 ) -> Limits | None:
     """The limits that follow from the run's first rows, which are spoken for them first; None if none does."""
     if not config.quality.needs_probe:
@@ -100,7 +111,7 @@ def relative_limits(
     if limits := read_limits(store):
         return limits
     log.info("the first rows are spoken to find the quality gate's relative limits")
-    run_plan(config, store, model, [plan], address, is_probe=True)
+    run_plan(config, store, model, [plan], address, deadline, is_probe=True)
     return make_limits(store, probe_shards(plan, config.quality.probe_rows))
 
 
@@ -110,6 +121,7 @@ def run_plan(
     model: ModelInfo,
     plans: list[Plan],
     address: str | None,
+    deadline: float | None,
     limits: Limits | None = None,
     is_probe: bool = False,
 ) -> None:
@@ -134,7 +146,7 @@ def run_plan(
         preflight.check(config, preflight.alive_nodes(ray.nodes()))
     what = (config, plan, model.columns, model.commit, config.stages)
     setup = ActorSetup(*what, start_board(), log_format(), limits, is_probe)
-    run_rounds(plans, missing, store, setup)
+    run_rounds(plans, missing, store, setup, deadline)
 
 
 def done_shards(store: Store, is_probe: bool) -> set[int]:
@@ -148,7 +160,9 @@ def of_attempt(plan: Plan) -> str:
     return f" (attempt {plan.attempt + 1}, of what was rejected)" if plan.attempt else ""
 
 
-def run_rounds(plans: list[Plan], missing: list[int], store: Store, setup: ActorSetup) -> None:
+def run_rounds(
+    plans: list[Plan], missing: list[int], store: Store, setup: ActorSetup, deadline: float | None = None
+) -> None:
     """Run the missing shards of the last plan, in rounds, until none is missing.
 
     Raises:
@@ -157,7 +171,7 @@ def run_rounds(plans: list[Plan], missing: list[int], store: Store, setup: Actor
     plan = plans[-1]
     to_do = sum(plan.rows_in(shard) for shard in missing)
     num_rows = to_do if setup.is_probe else plan.num_rows
-    counts, idle, crashing = RunCounts(num_rows, rows_before=num_rows - to_do), 0, 0
+    counts, idle, crashing = RunCounts(num_rows, rows_before=num_rows - to_do, deadline=deadline), 0, 0
     counts.environments = EnvironmentWatch(store)
     with Reporter(counts, setup) as reporter:
         while missing:
@@ -191,6 +205,11 @@ def run_round(shards: list[int], setup: ActorSetup, counts: RunCounts, plans: li
             counts.rejected += receipt["rejected"]
             counts.kept += receipt["kept"]
             counts.num_samples += receipt["num_samples"]
+            if counts.is_over_budget and counts.rows_done < counts.num_rows:
+                raise IncompleteError(
+                    f"the budget of hours is spent: {counts.num_rows - counts.rows_done:,} rows are to go; run the "
+                    "same command again to go on"
+                )
             if receipt["rejected"] and attempts_follow:
                 refuse_too_many(setup.config, plans, counts.rejected)
             if receipt["already_committed"] and not counts.already_committed:

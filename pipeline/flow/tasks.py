@@ -16,7 +16,13 @@ TASKS_PER_CPU = 2  # in flight: one runs, and one waits
 
 
 def run_tasks(
-    function: Callable[[T], R], items: Sequence[T], *, address: str | None = None, on_ray: bool = True
+    function: Callable[[T], R],
+    items: Sequence[T],
+    *,
+    address: str | None = None,
+    on_ray: bool = True,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
 ) -> Iterator[R]:
     """Yield `function(item)` for all items, in any order, with a bounded number of them in flight.
 
@@ -25,6 +31,7 @@ def run_tasks(
     Args:
         function: picklable; of a module, or a partial of one.
         address: of a Ray cluster; as in `cluster.connect`.
+        num_cpus, num_gpus: of each task.
         on_ray: False runs the items in turn in this process, for work that takes less time than to start Ray.
 
     Raises:
@@ -32,14 +39,16 @@ def run_tasks(
         BarkeryError: as `function` raised it.
     """
     try:
-        yield from run_on_ray(function, items, address) if on_ray else map(function, items)
+        yield from run_on_ray(function, items, address, num_cpus, num_gpus) if on_ray else map(function, items)
     except StorageError as error:
         raise IncompleteError(f"{error}; fix that and run the same command again") from error
 
 
-def run_on_ray(function: Callable[[T], R], items: Sequence[T], address: str | None) -> Iterator[R]:
+def run_on_ray(
+    function: Callable[[T], R], items: Sequence[T], address: str | None, num_cpus: float, num_gpus: float
+) -> Iterator[R]:
     connect(address)
-    task: Any = ray.remote(num_cpus=1)(in_worker)
+    task: Any = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus)(in_worker)
     stored = ray.put(function)
     limit = max(2, TASKS_PER_CPU * int(ray.cluster_resources().get("CPU", 1)))
     waiting: list[Any] = []

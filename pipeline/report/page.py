@@ -21,6 +21,7 @@ from pipeline.report.clips import ReportClip, render_clips
 from pipeline.report.measures import MEASURES, Measure, quantile
 from pipeline.report.scan import ALL, Group, Scan, choose, scan_parts
 from pipeline.report.summary import Summary, summarize
+from pipeline.shards.estimate import Estimate, read_estimate
 from pipeline.storage.store import Store
 
 PARTS_PER_TASK = 64
@@ -78,7 +79,7 @@ def page(store: Store, summary: Summary, scan: Scan, clips: Sequence[ReportClip]
     }
     parts = {
         "TITLE": escape(name),
-        "SUMMARY": summary_html(summary, scan),
+        "SUMMARY": summary_html(store, summary, scan),
         "HISTOGRAMS": histograms_html(scan),
         "DATA": for_script(values),
         "MEDIA": "".join(media_html(number, clip) for number, clip in enumerate(clips)),
@@ -109,7 +110,7 @@ def failed_values(row: dict[str, Any]) -> dict[str, Any]:
     return shown | {"seed": str(row["seed"]), "failed": True, "reasons": ["failed"], "columns": reason, "measures": {}}
 
 
-def summary_html(summary: Summary, scan: Scan) -> str:
+def summary_html(store: Store, summary: Summary, scan: Scan) -> str:
     """Tables of facts, failures and settings."""
     counts, plan = summary.counts, summary.plans[0]
     facts: list[tuple[str, object]] = [
@@ -136,12 +137,31 @@ def summary_html(summary: Summary, scan: Scan) -> str:
         facts += [("spoken more than once", f"{again:,}")]
     facts += [(f"verdict {name}", f"{count:,}") for name, count in scan.verdicts.most_common()]
     facts += [(f"stopped by {name}", f"{count:,}") for name, count in scan.stops.most_common()]
+    planned = planned_and_now(read_estimate(store), summary)
     settings = yaml.safe_dump(plan.config or plan.identity, sort_keys=False, allow_unicode=True)
     failures = [(kind, f"{count:,}") for kind, count in summary.failures.most_common()]
     return (
-        f"{table_html('Run', facts)}{table_html('Failures by kind', failures) if failures else ''}"
+        f"{table_html('Run', facts)}{table_html('Planned, and now', planned) if planned else ''}"
+        f"{table_html('Failures by kind', failures) if failures else ''}"
         f"<details><summary>Settings</summary><pre>{escape(settings)}</pre></details>"
     )
+
+
+def planned_and_now(estimate: Estimate | None, summary: Summary) -> list[tuple[str, object]]:
+    """What `barkery plan` expected beside what is there; empty if the run was not planned with it."""
+    if estimate is None:
+        return []
+    worked_s, price = summary.worked_s or 0.0, estimate.price_per_hour
+    rows: list[tuple[str, object]] = [
+        ("rows", f"{estimate.rows:,}; {summary.counts.written + summary.counts.failed:,} done"),
+        ("failed", f"{estimate.failing_rows:,}; {summary.counts.failed:,}"),
+        ("audio", f"{hours(estimate.audio_s)}; {hours(summary.audio_s)}"),
+    ]
+    if estimate.work_s:
+        rows.append(("work", f"{duration(estimate.work_s)}; {duration(worked_s)}"))
+    if estimate.cost is not None and price is not None:
+        rows.append(("cost", f"{estimate.cost:,.2f}; {worked_s / 3600 * price:,.2f}"))
+    return rows
 
 
 def table_html(caption: str, rows: Iterable[tuple[str, object]]) -> str:

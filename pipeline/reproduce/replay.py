@@ -8,16 +8,15 @@ from itertools import groupby
 from pathlib import Path
 
 from pipeline.bark.registry import STAGES
-from pipeline.bark.stage import run
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
 from pipeline.config import RunConfig, parse
-from pipeline.errors import ConfigError, RowError, redact
+from pipeline.errors import ConfigError, redact
 from pipeline.flow.kernel_agreement import recorded
 from pipeline.flow.planning import ModelInfo
-from pipeline.flow.pool_actor import load_stage
-from pipeline.flow.segments import fail, merge_segments, split_row
-from pipeline.flow.stage_adapters import ActorContext, SegmentOutput, make_adapter
+from pipeline.flow.run_stage import run_stage
+from pipeline.flow.segments import merge_segments, split_row
+from pipeline.flow.stage_adapters import ActorContext, SegmentOutput
 from pipeline.reproduce.find import FoundRow
 from pipeline.schema import ROW_COLUMNS, SAMPLING_COLUMNS
 from pipeline.shards.plan import Plan, run_file
@@ -40,36 +39,10 @@ def replay(store: Store, plan: Plan, rows: Sequence[FoundRow], model: str | None
     split = [split_row(i, row, context.config, context.encoder) for i, row in enumerate(own)]
     outputs: list[SegmentOutput] = [(segment, None) for segments in split for segment in segments]
     for stage in STAGES.values():
-        outputs = run_stage(context, stage.name, outputs)
+        outputs, _ = run_stage(context, stage.name, outputs, recorded(store))
     by_row = groupby(outputs, key=lambda output: output[0]["row"])
     codebooks = STAGES["decode"].codebooks_in
     return [merge_segments(list(row), context.config.segments.pause_s, codebooks) for _, row in by_row]
-
-
-def run_stage(context: ActorContext, name: str, before: list[SegmentOutput]) -> list[SegmentOutput]:
-    """Load one stage and run all segments through it; a segment that has failed passes unchanged."""
-    stage = STAGES[name]
-    loaded = load_stage(context, stage, recorded(context.store))
-    adapter = make_adapter(context, stage)
-    after, utterances, inputs, places = list(before), [], [], []
-    for place, (segment, _) in enumerate(before):
-        if segment.get("error_kind"):
-            continue
-        try:
-            utterance, x = adapter.inputs(segment)
-        except RowError as error:
-            after[place] = (fail(segment, adapter.input_error_stage, error), None)
-            continue
-        utterances.append(utterance)
-        inputs.append(x)
-        places.append(place)
-    for place, output in zip(places, run(loaded, utterances, inputs), strict=True):
-        segment = before[place][0]
-        is_error = isinstance(output, RowError)
-        after[place] = (
-            (fail(segment, name, output), None) if is_error else adapter.attach(segment, adapter.compact(output))
-        )
-    return after
 
 
 def recorded_context(store: Store, plan: Plan, model: str | None) -> ActorContext:

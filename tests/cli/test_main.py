@@ -16,7 +16,7 @@ from pipeline.cli import main as command_line
 from pipeline.log import configure
 
 COMMANDS = {
-    *("generate", "retry", "status", "verify", "judge", "export", "push", "report", "reproduce"),
+    *("plan", "generate", "retry", "status", "verify", "judge", "export", "push", "report", "reproduce"),
     *("say", "voices", "bench"),
 }
 
