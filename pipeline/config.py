@@ -5,7 +5,7 @@ import re
 import reprlib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
@@ -175,6 +175,9 @@ class RunConfig(ConfigSection):
         return settings
 
 
+Config = TypeVar("Config", bound=RunConfig)
+
+
 def load_config(path: str | Path, changes: list[str] | None = None, **overrides: Any) -> RunConfig:
     """Read a YAML config; `changes` are `a.b=c` with YAML values, `overrides` win over both.
 
@@ -225,10 +228,15 @@ def hide_user_text(quoted: re.Match[str]) -> str:
 
 def parse(values: dict[str, Any], where: str) -> RunConfig:
     """A config from plain values; `where` names the file in errors."""
+    return parse_as(RunConfig, values, where)
+
+
+def parse_as(kind: type[Config], values: dict[str, Any], where: str) -> Config:
+    """As `parse`, for a class of configs that has more keys."""
     try:
-        return RunConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(explain(e) for e in error.errors()[:5])) from error
+        raise ConfigError(f"{where}: " + "; ".join(explain(e, kind) for e in error.errors()[:5])) from error
     except ConfigError as error:  # Sampling's own check
         raise ConfigError(f"{where}: sampling: {error}") from error
 
@@ -249,12 +257,12 @@ def set_key(values: dict[str, Any], change: str) -> None:
     values[last] = from_yaml(value, f"--set {path}")
 
 
-def explain(error: Any) -> str:
+def explain(error: Any, kind: type[BaseModel] = RunConfig) -> str:
     """One pydantic error as `key: what is wrong`, with the nearest known key for an unknown one."""
     path = [" ".join(str(part).split()) for part in error["loc"] if part not in ("int", "Actors")]
     key = ".".join(path)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{key}: unknown key{suggest(path[-1], known_keys(path[:-1]))}"
+        return f"{key}: unknown key{suggest(path[-1], known_keys(path[:-1], kind))}"
     if error["type"] == "missing":
         return f"{key}: is missing"
     reason = error["msg"].removeprefix("Value error, ")
@@ -270,9 +278,9 @@ class Shown(reprlib.Repr):
         return super().repr_str(redact(x), level)
 
 
-def known_keys(path: list[str]) -> list[str]:
+def known_keys(path: list[str], kind: type[BaseModel] = RunConfig) -> list[str]:
     """The keys that are allowed at this place in the config."""
-    section: Any = RunConfig
+    section: Any = kind
     for name in path:
         annotation = keys_of(section)[name]
         options = get_args(annotation) or (annotation,)

@@ -65,10 +65,10 @@ LAYERS = [
     {"model", "engine", "manifest", "shards"},
     {"checkpoints", "quality", "dataset"},
     {"bark"},
-    {"config"},
+    {"config", "books"},
     {"flow", "bench"},
     {"export", "judge", "report", "reproduce"},
-    {"estimate"},
+    {"audiobook", "estimate"},
     {"cli"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -13,6 +13,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.cli import exit_codes
+from pipeline.cli.audiobook import audiobook
 from pipeline.cli.bench import bench
 from pipeline.cli.datasets import export, push
 from pipeline.cli.generate import generate, retry
@@ -26,7 +27,10 @@ from pipeline.cli.say import say, voices
 from pipeline.errors import BarkeryError, IncompleteError, redact
 from pipeline.log import log
 
-COMMANDS = (plan, generate, retry, status, verify, judge, export, push, report, reproduce, say, voices, bench)
+COMMANDS = (
+    *(plan, generate, retry, status, verify, judge, export, push, report, reproduce),
+    *(audiobook, say, voices, bench),
+)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in COMMANDS:

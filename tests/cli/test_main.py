@@ -17,7 +17,7 @@ from pipeline.log import configure
 
 COMMANDS = {
     *("plan", "generate", "retry", "status", "verify", "judge", "export", "push", "report", "reproduce"),
-    *("say", "voices", "bench"),
+    *("say", "voices", "audiobook", "bench"),
 }
 
 
