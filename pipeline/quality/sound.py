@@ -1,4 +1,4 @@
-"""Measures how clips sound, from their samples alone: no model, no download, about 3 ms for 10 s of speech.
+"""Measures how clips sound, from their samples alone: no model, no download, 4 ms for 10 s of speech.
 
 All clips of a call are measured together. Their samples are laid out as one array of frames, so numpy is called once
 per step and not once per clip: the clips of a shard are many and short.
@@ -45,6 +45,15 @@ class Frames:
 
 def measure(clips: Sequence[np.ndarray]) -> list[Measures]:
     """The measures of each clip, (N,) int16 samples at 24 kHz; float samples, full scale 1, may be not finite."""
+    results: list[Measures] = [silent_measures(clip.size) for clip in clips]
+    heard = [i for i, clip in enumerate(clips) if clip.any()]  # digital silence needs no arithmetic
+    for i, measures in zip(heard, measure_heard([clips[i] for i in heard]), strict=True):
+        results[i] = measures
+    return results
+
+
+def measure_heard(clips: list[np.ndarray]) -> list[Measures]:
+    """The measures of clips that are not digital silence, in groups that fit into memory."""
     results: list[Measures] = []
     group: list[np.ndarray] = []
     for clip in clips:
@@ -53,6 +62,27 @@ def measure(clips: Sequence[np.ndarray]) -> list[Measures]:
             group = []
         group.append(clip)
     return results + (measure_group(group) if group else [])
+
+
+def silent_measures(size: int) -> Measures:
+    """The measures of digital silence; `size` in samples."""
+    return {
+        "not_finite": 0,
+        "peak_dbfs": -100.0,
+        "clipped_runs": 0,
+        "rms_dbfs": -100.0,
+        "lufs": None,
+        "leading_silence_s": max(1, -(-size // FRAME)) * FRAME_S,
+        "trailing_silence_s": 0.0,
+        "max_inner_silence_s": 0.0,
+        "speech_ratio": 0.0,
+        "snr_db": None,
+        "abrupt_end": False,
+        "self_similarity": None,
+        "bandwidth_hz": None,
+        "f0_hz": None,
+        "f0_spread_semitones": None,
+    }
 
 
 def measure_group(clips: list[np.ndarray]) -> list[Measures]:

@@ -116,3 +116,13 @@ def test_clips_are_measured_alike_alone_and_together() -> None:
     together = measure(clips)
     assert together == [measure([clip])[0] for clip in clips]
     assert together[::-1] == measure(clips[::-1])
+
+
+def test_digital_silence_is_measured_like_near_silence() -> None:
+    """It has a shorter way; one sample of the smallest step takes the long one."""
+    almost = to_int16(silence(2))
+    almost[24_000] = 1
+    found, other = measure([to_int16(silence(2)), almost])
+    assert found.keys() == other.keys()
+    assert {k: v for k, v in found.items() if "dbfs" not in k} == {k: v for k, v in other.items() if "dbfs" not in k}
+    assert list(found) == list(measured(voice(1)))
