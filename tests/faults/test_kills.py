@@ -11,9 +11,18 @@ import psutil
 import pytest
 
 from pipeline.bark.registry import STAGES
-from pipeline.shards.reader import committed_shards
+from pipeline.shards.plan import open_plans
+from pipeline.shards.reader import committed_shards, rows
+from pipeline.shards.verify import verify
 from pipeline.storage.store import Store
-from tests.faults.conftest import Job, assert_only_whole_objects, assert_undamaged, commits_at_least, wait_for
+from tests.faults.conftest import (
+    Job,
+    assert_only_whole_objects,
+    assert_undamaged,
+    commits_at_least,
+    objects,
+    wait_for,
+)
 from tests.ray_head import RAY, Head, Node, ray_head, submitted, working_dir
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -117,6 +126,35 @@ def test_driver_dies_and_the_job_is_run_again(
         assert_only_whole_objects(output)
     assert job.run(output.url, head).returncode == 3
     assert_undamaged(output, reference)
+
+
+GATE = (  # about half of the clips are cut, and are spoken again; the best of three attempts is kept
+    "quality.attempts=3",
+    "quality.max_extra=2",
+    "quality.reject.stop=[length]",
+    "quality.semantic_attempts=2",
+    "limit=24",
+)
+
+
+def test_kills_do_not_change_attempts(job: Job, head: Head, tmp_path: Path) -> None:
+    """Actors and driver die in the first generation and in later ones: every object is as in a run without faults."""
+    words = [word for change in GATE for word in ("--set", change)]
+    calm, output = Store(str(tmp_path / "calm")), Store(str(tmp_path / "out"))
+    assert job.run(calm.url, head, *words).returncode == 3
+    generations = open_plans(calm)
+    assert len(generations) >= 3 and any(row["quality"]["verdict"] == "kept" for row in rows(calm))
+    for plan in generations[:3]:
+        process = job.start(output.url, head, *words)
+        wait_for(commits_at_least(output, plan.first_shard + 1), process, seconds=300)
+        for actor in actors(head.node, "coarse"):
+            actor.kill()
+        wait_for(commits_at_least(output, plan.first_shard + min(2, plan.num_shards)), process, seconds=300)
+        process.kill()
+        process.communicate(timeout=60)
+    assert job.run(output.url, head, *words).returncode == 3
+    assert verify(output).problems == []
+    assert objects(output) == objects(calm)
 
 
 def test_job_is_stopped_and_submitted_again(

