@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline import spec
+from pipeline.flow.live_card import LiveCard
 from pipeline.shards.environment import EnvironmentWatch
 
 
@@ -69,6 +70,7 @@ class RunCounts:
     num_samples: int = 0  # of this run
     already_committed: int = 0  # shards that another run had committed
     environments: EnvironmentWatch | None = None  # of the shards committed before this run
+    card: LiveCard | None = None  # of the output, if this run's rows are all of it
     start: float = field(default_factory=time.monotonic)
     deadline: float | None = None  # by the same clock: the run stops then
 

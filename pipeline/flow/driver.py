@@ -10,10 +10,12 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.config import RunConfig
+from pipeline.dataset.output_card import write_final_card
 from pipeline.errors import ConfigError, IncompleteError, StorageError
 from pipeline.flow import kernel_agreement, preflight
 from pipeline.flow.cluster import connect, start_board
 from pipeline.flow.counts import RunCounts
+from pipeline.flow.live_card import LiveCard
 from pipeline.flow.planning import (
     ModelInfo,
     absolute,
@@ -97,7 +99,9 @@ def run_and_count(
             plans.append(following)
             chain = [following]
             run_plan(config, store, model, plans, address, deadline, limits)
-        return count_all_rows(plans, store)
+        counts = count_all_rows(plans, store)
+        write_final_card(store, plans, commits(store))
+        return counts
     except StorageError as error:  # the storage worked when the run began
         raise IncompleteError(f"{error}; fix that and run the same command again") from error
 
@@ -173,6 +177,8 @@ def run_rounds(
     num_rows = to_do if setup.is_probe else plan.num_rows
     counts, idle, crashing = RunCounts(num_rows, rows_before=num_rows - to_do, deadline=deadline), 0, 0
     counts.environments = EnvironmentWatch(store)
+    if not (plan.generation or setup.is_probe):  # the first plan has all rows
+        counts.card = LiveCard(store, plan)
     with Reporter(counts, setup) as reporter:
         while missing:
             error = run_round(missing[:SHARDS_PER_ROUND], setup, counts, plans)
@@ -205,6 +211,8 @@ def run_round(shards: list[int], setup: ActorSetup, counts: RunCounts, plans: li
             counts.rejected += receipt["rejected"]
             counts.kept += receipt["kept"]
             counts.num_samples += receipt["num_samples"]
+            if counts.card:
+                counts.card.add(receipt["written"], receipt["failed"], receipt["num_samples"])
             if counts.is_over_budget and counts.rows_done < counts.num_rows:
                 raise IncompleteError(
                     f"the budget of hours is spent: {counts.num_rows - counts.rows_done:,} rows are to go; run the "

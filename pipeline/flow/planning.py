@@ -12,11 +12,11 @@ from pipeline.bark.text import TOKENIZER_FILES, tokenizer_folder
 from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
 from pipeline.config import RunConfig, parse, set_key
+from pipeline.dataset.output_card import write_progress_card
 from pipeline.errors import ConfigError, IncompleteError, redact
 from pipeline.manifest.manifest import Manifest
 from pipeline.quality.judges.load import check_judges, fingerprint
 from pipeline.quality.next_attempt import NextAttempt
-from pipeline.shards.card import card
 from pipeline.shards.environment import current_environment
 from pipeline.shards.generations import chains, failed_rows
 from pipeline.shards.plan import Plan, open_plans, refuse_changes, run_file, write_plan
@@ -104,7 +104,7 @@ def plan_manifest(config: RunConfig, store: Store, model: ModelInfo) -> list[Pla
     store.check_writable()
     rows_per_shard = config.rows_per_shard or pick_rows_per_shard(num_rows, config)
     plan = Plan(identity, num_rows, rows_per_shard, has_quality=True, config=settings_to_save(config))
-    store.put("README.md", card(identity, model.columns, num_rows))
+    write_progress_card(store, identity, RowCounts(num_rows, 0, 0))
     return [write_plan(store, plan, manifest.tables(), about())]
 
 
