@@ -22,6 +22,7 @@ from pipeline.shards.reader import rows
 from pipeline.storage.store import Store
 from tests.flow.conftest import FinishedRun, tiny_config, write_manifest
 from tests.flow.in_process import replace_ray
+from tests.flow.test_quality import GATE, gated_config
 
 TOO_LONG = {
     "id": "too long at first",
@@ -148,3 +149,18 @@ def test_mp3_is_compared_after_its_encoder(tiny: Path, tmp_path: Path, monkeypat
     run(config)
     store = Store(config.output)
     assert all(each.is_identical for each in reproduce(store, list(random_rows(store, 9, 0))))
+
+
+def test_rows_of_the_quality_gate_are_made_again(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that were accepted after a retry, rows that were kept as the best of rejected attempts, and redrawn tokens."""
+    replace_ray(monkeypatch)
+    gate = GATE | {"semantic_attempts": 2}
+    config = gated_config(tiny, tmp_path, gate)
+    run(config)
+    Path(config.manifest).unlink()
+    store = Store(config.output)
+    found = list(random_rows(store, 100, 0))
+    verdicts = [each.row["quality"]["verdict"] for each in found]
+    assert "kept" in verdicts and "accepted" in verdicts and len({each.plan.generation for each in found}) > 1
+    assert any(len(each.row["attempts"]) > 1 for each in found)
+    assert all(each.is_identical for each in reproduce(store, found))
