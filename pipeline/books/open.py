@@ -21,6 +21,7 @@ READERS = {
     ".xhtml": read_html,
     ".txt": read_text,
 }
+MANIFEST = ".parquet"  # of a book, edited by hand: read by pipeline/audiobook/manifest.py, and only if it is named
 MAX_BOOK_BYTES = 1 << 30
 MAX_STEM = 120
 
@@ -50,7 +51,7 @@ def find(url: str) -> list[str]:
             paths = with_retries(name, lambda: list(fs.glob(path)))
         elif with_retries(name, lambda: fs.isdir(path)):
             paths = with_retries(name, lambda: list(fs.ls(path, detail=False)))
-        elif suffix(path) in READERS:
+        elif suffix(path) in (*READERS, MANIFEST):
             with_retries(name, lambda: fs.info(path))
             return [url]
         else:

@@ -1,18 +1,20 @@
 """`barkery audiobook`: books in, audiobooks out."""
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import Changes, LogFormat
+from pipeline.cli import exit_codes
+from pipeline.cli.options import Address, Changes, LogFormat
 from pipeline.errors import ConfigError, redact
+from pipeline.log import log
 
 if TYPE_CHECKING:
-    from pipeline.books.rows import Sentence
+    from pipeline.audiobook.config import AudiobookConfig
+    from pipeline.audiobook.job import Shelf
 
-BOOK_HELP = "EPUB, Markdown, HTML or plain text; a folder or a glob of them; a path or any fsspec URL."
+BOOK_HELP = "EPUB, Markdown, HTML, plain text or an edited manifest; a folder or a glob; a path or any fsspec URL."
 
 
 def audiobook(
@@ -20,7 +22,7 @@ def audiobook(
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the results: a path or URL.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings. (default: none)")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file, such as configs/audiobook.yaml.")] = None,
     changes: Changes = None,
     manifest_only: Annotated[
         bool, typer.Option("--manifest-only", help="Write DIR/STEM.parquet, one row per sentence, and stop.")
@@ -32,48 +34,70 @@ def audiobook(
     chapters: Annotated[
         str | None, typer.Option(metavar="N-M,...", help="Only these chapters, by number. (default: all)")
     ] = None,
+    address: Address = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Read books into chapters and sentences: a preview, or a manifest to review and to speak."""
+    """Turn books into audiobooks: DIR/STEM.m4b with chapters, subtitles, and a record of times in DIR/STEM.json.
+
+    Run again to go on after a stop, or after an edit: only what is new or changed is spoken."""
     from pipeline.audiobook.config import load_audiobook_config
+    from pipeline.audiobook.job import make_audiobooks, open_output, read_scripts
+    from pipeline.audiobook.manifest import write_manifest
+    from pipeline.books.open import find_books
+
+    if preview and manifest_only:
+        raise ConfigError("--preview and --manifest-only: choose one")
+    if csv and not manifest_only:
+        raise ConfigError("--csv needs --manifest-only")
+    settings = load_audiobook_config(config, changes)
+    urls = find_books(books)
+    if preview:
+        show_previews(urls, settings, chapters)
+        return
+    if output is None:
+        raise ConfigError("-o DIR is missing: where to write the results")
+    store = open_output(output, settings)
+    scripts = read_scripts(urls, settings, chapters)
+    if not manifest_only:
+        report(make_audiobooks(scripts, store, settings, address), redact(output).rstrip("/"))
+        return
+    for script in scripts:
+        name = write_manifest(store, script, csv)
+        count = len({row.chapter for row in script.rows})
+        print(f"{redact(output).rstrip('/')}/{name}: {count:,} chapters, {len(script.rows):,} sentences")
+
+
+def show_previews(urls: list[str], settings: "AudiobookConfig", chapters: str | None) -> None:
     from pipeline.books.chosen import parse_chapters
-    from pipeline.books.language import check_language
-    from pipeline.books.open import find_books, read_book
-    from pipeline.books.preview import preview as preview_lines
+    from pipeline.books.open import read_book
+    from pipeline.books.preview import preview
     from pipeline.books.rows import sentences_of
 
-    settings = load_audiobook_config(config, changes).book
     wanted = parse_chapters(chapters) if chapters else None
-    if preview == manifest_only:
-        raise ConfigError("say what to do: --preview or --manifest-only")
-    if manifest_only and output is None:
-        raise ConfigError("--manifest-only needs -o DIR")
-    for url in find_books(books):
-        book = read_book(url, settings)
-        rows = [row for row in sentences_of(book, settings) if wanted is None or any(row.chapter in r for r in wanted)]
+    for url in urls:
+        if url.lower().endswith(".parquet"):
+            raise ConfigError(f"{redact(url)}: is a manifest; --preview shows books")
+        book = read_book(url, settings.book)
+        rows = list(sentences_of(book, settings.book))
+        rows = [row for row in rows if wanted is None or any(row.chapter in numbers for numbers in wanted)]
         if not rows:
             raise ConfigError(f"{redact(url)}: has none of the chapters {chapters}: it has {len(book.chapters)}")
-        if preview:
-            print("\n".join(preview_lines(book, rows, settings)) + "\n")
+        print("\n".join(preview(book, rows, settings.book)) + "\n")
+
+
+def report(shelf: "Shelf", output: str) -> None:
+    """Print what was made; exit with code 3 if a sentence is missing."""
+    for book in shelf.books:
+        if book.is_made:
+            lost = f", {len(book.missing):,} sentences missing" if book.missing else ""
+            print(f"{output}/{book.stem}.m4b: {book.duration_s / 60:.1f} minutes{lost}")
         else:
-            check_language(book, settings)
-            write_manifest(str(output), book.stem, rows, csv)
-
-
-def write_manifest(output: str, stem: str, rows: "list[Sentence]", csv: bool) -> None:
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    from pipeline.books.rows import to_table
-    from pipeline.storage.store import Store
-
-    store, table = Store(output), to_table(rows)
-    content = io.BytesIO()
-    pq.write_table(table, content)
-    store.put(f"{stem}.parquet", content.getvalue())
-    if csv:
-        content = io.BytesIO()
-        pyarrow.csv.write_csv(table, content)
-        store.put(f"{stem}.csv", content.getvalue())
-    chapters = len({row.chapter for row in rows})
-    print(f"{redact(output).rstrip('/')}/{stem}.parquet: {chapters:,} chapters, {len(rows):,} sentences")
+            print(f"{output}/{book.stem}.m4b: not made, since {len(book.missing):,} sentences are missing")
+    plural = "" if shelf.num_new == 1 else "s"
+    print(f"{shelf.num_new:,} sentence{plural} spoken, {shelf.num_kept:,} kept")
+    if shelf.num_missing:
+        log.warning(
+            f"{shelf.num_missing:,} sentences failed; change their text in the book or its manifest and run again, or "
+            "set sound.missing to pause or tone"
+        )
+        raise typer.Exit(exit_codes.FAILED_ROWS)

@@ -19,9 +19,20 @@ RELATIVE_GATE = -10.0  # LU: blocks that far below the mean of the others are pa
 
 def integrated(power: np.ndarray) -> float | None:
     """The loudness of one clip from its spectra (F, 301); None if it is shorter than 400 ms or silent."""
-    if len(power) < BLOCK:
+    return integrated_of(weighted(power))
+
+
+def weighted(power: np.ndarray) -> np.ndarray:
+    """The K-weighted mean square of each frame, (F,) float32, from its spectra (F, 301)."""
+    weights: np.ndarray = power @ gains(power.shape[1])
+    return weights
+
+
+def integrated_of(weights: np.ndarray) -> float | None:
+    """The loudness of a sound of any length from its frames' weighted mean squares (F,); None as `integrated`."""
+    if len(weights) < BLOCK:
         return None
-    by_frame = np.concatenate([[0.0], np.cumsum(power @ gains(power.shape[1]), dtype=np.float64)])
+    by_frame = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])
     blocks = (by_frame[BLOCK::HOP] - by_frame[:-BLOCK:HOP]) / BLOCK
     loud = blocks[to_lufs(blocks) > ABSOLUTE_GATE]
     if not loud.size:
