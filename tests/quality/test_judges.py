@@ -84,6 +84,7 @@ def test_speaker(spoken: dict[str, np.ndarray]) -> None:
     alone, mixed = similarity(None, spoken["rms"]), similarity(None, spoken["rms"], spoken["high"])
     assert alone and mixed and mixed < alone
     assert similarity(None, spoken["rms"][:0]) is None
+    assert similarity("rms", np.zeros(48_000, np.int16)) is None
 
 
 def test_pocketsphinx_hears_words(spoken: dict[str, np.ndarray]) -> None:

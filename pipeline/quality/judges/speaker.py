@@ -70,7 +70,7 @@ class Speaker:
         windows = windows[power > power.max() * 10 ** (-LEAST_DB / 10)]
         # one window at a time: in a batch, low bits would depend on how many there are
         vectors = [self._forward(torch.from_numpy(window[None]).to(self.device)) for window in windows]
-        return np.stack(vectors)
+        return np.stack(vectors) if vectors else np.zeros((0, HIDDEN), np.float32)
 
     def _forward(self, window: torch.Tensor) -> np.ndarray:
         _, (hidden, _) = self.lstm(window)
