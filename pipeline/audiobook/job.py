@@ -10,6 +10,8 @@ from pipeline.audiobook.m4b import load_av
 from pipeline.audiobook.manifest import Script, read_script
 from pipeline.audiobook.speak import speak
 from pipeline.books.chosen import parse_chapters
+from pipeline.books.lexicon import Lexicon
+from pipeline.books.voices import Voices
 from pipeline.errors import ConfigError, redact
 from pipeline.log import log
 from pipeline.storage.store import Store
@@ -34,10 +36,16 @@ def open_output(output: str, config: AudiobookConfig) -> Store:
     return Store(local, config.storage_options)
 
 
-def read_scripts(urls: Sequence[str], config: AudiobookConfig, chapters: str | None) -> list[Script]:
+def read_scripts(
+    urls: Sequence[str],
+    config: AudiobookConfig,
+    chapters: str | None = None,
+    lexicon: Lexicon | None = None,
+    voices: Voices | None = None,
+) -> list[Script]:
     """All books, with only the chapters that were asked for; raises ConfigError."""
     wanted = parse_chapters(chapters) if chapters else None
-    scripts = [read_script(url, config.book) for url in urls]
+    scripts = [read_script(url, config.book, lexicon, voices) for url in urls]
     if wanted is None:
         return scripts
     chosen = []

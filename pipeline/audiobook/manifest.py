@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 
 from pipeline.books.book import About, BookSettings
 from pipeline.books.language import check_language
+from pipeline.books.lexicon import Lexicon
 from pipeline.books.open import read_book, stem_of
 from pipeline.books.rows import SCHEMA, Sentence, sentences_of, to_table
+from pipeline.books.voices import Voices
 from pipeline.errors import ConfigError, one_line, redact
 from pipeline.storage.store import Store
 
@@ -29,13 +31,15 @@ class Script:
     rows: list[Sentence]
 
 
-def read_script(url: str, settings: BookSettings) -> Script:
+def read_script(
+    url: str, settings: BookSettings, lexicon: Lexicon | None = None, voices: Voices | None = None
+) -> Script:
     """Read a book, or a manifest that `write_manifest` wrote; raises ConfigError."""
     if url.lower().endswith(".parquet"):
         return read_manifest(url)
     book = read_book(url, settings)
     check_language(book, settings)
-    return Script(book.stem, book.about, list(sentences_of(book, settings)))
+    return Script(book.stem, book.about, list(sentences_of(book, settings, lexicon, voices)))
 
 
 def write_manifest(store: Store, script: Script, csv: bool = False) -> str:

@@ -55,6 +55,7 @@ class BlockReader:
         self._text: list[str] = []
         self._anchors: set[str] = set()
         self._held_notes: list[Any] = []  # of the open block
+        self._speaker: str | None = None
         bodies = elements(root, "body") or [root]
         language = language_of(root, None)
         for body in bodies:
@@ -91,8 +92,10 @@ class BlockReader:
         else:
             inside = language_of(child, language)
             self._flush(kind, language, level)
+            outer, self._speaker = self._speaker, child.get("data-speaker") or self._speaker
             self._walk(child, kind_of(child, name, kind), inside, HEADINGS.get(name, level))
             self._flush(kind_of(child, name, kind), inside, HEADINGS.get(name, level))
+            self._speaker = outer
 
     def _reason_to_skip(self, element: Any, name: str) -> str | None:
         """What the element is called in the list of what was left out; None if it is read."""
@@ -140,7 +143,8 @@ class BlockReader:
         self._text = []
         if any(c.isalnum() for c in text):
             title_level = level if kind == "title" else 0
-            self._blocks.append(Block(kind, text, self._document, language, frozenset(self._anchors), title_level))
+            anchors = frozenset(self._anchors)
+            self._blocks.append(Block(kind, text, self._document, language, anchors, title_level, self._speaker))
             self._anchors = set()
         notes, self._held_notes = self._held_notes, []
         for note in notes:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.books.lexicon import Entry
+
 KINDS = ("title", "text", "quote", "list", "footnote", "caption", "alt")
 
 
@@ -33,6 +35,7 @@ class Block:
     language: str | None = None  # None: the book's
     anchors: frozenset[str] = frozenset()  # ids of the elements that begin with this block or lie in it
     level: int = 0  # of a heading, from 1
+    speaker: str | None = None  # a name, as the book marks it
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,5 @@ class Book:
     about: About
     chapters: tuple[Chapter, ...]
     skipped: tuple[Skip, ...] = ()
+    lexicon: tuple[Entry, ...] = ()  # respellings that the book brings
+    has_controls: bool = False  # its paragraphs may have `[voice: NAME]` and `[pause: SECONDS]`

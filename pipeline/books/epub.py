@@ -7,7 +7,8 @@ from pipeline.books import chapters, toc
 from pipeline.books.archive import Archive
 from pipeline.books.blocks import BlockReader
 from pipeline.books.book import Block, Book, BookSettings, Skip
-from pipeline.books.markup import elements, parse_html, parse_xml, types
+from pipeline.books.lexicon import Entry
+from pipeline.books.markup import XML_LANGUAGE, all_text, elements, parse_html, parse_xml, types
 from pipeline.books.notes import Notes
 from pipeline.books.package import Package, read_package, refuse_protected
 from pipeline.errors import ConfigError
@@ -51,7 +52,8 @@ def read_epub(name: str, stem: str, content: bytes, settings: BookSettings) -> B
         found = chapters.by_headings(blocks, settings.toc_depth)
     if settings.footnotes == "end":
         found = [chapters.notes_last(chapter) for chapter in found]
-    return Book(stem, package.about, tuple(found), (*skipped, *counted(reader.skipped)))
+    lexicon = read_lexicons(archive, package, skipped)
+    return Book(stem, package.about, tuple(found), (*skipped, *counted(reader.skipped)), lexicon)
 
 
 def read_toc(archive: Archive, package: Package, skipped: list[Skip]) -> list[toc.Entry]:
@@ -68,6 +70,28 @@ def read_toc(archive: Archive, package: Package, skipped: list[Skip]) -> list[to
         if entries:
             return entries
     return []
+
+
+def read_lexicons(archive: Archive, package: Package, skipped: list[Skip]) -> tuple[Entry, ...]:
+    """The respellings (`alias`) in the EPUB's PLS lexicons. Phonetic letters are named as skipped: Bark reads none."""
+    entries: list[Entry] = []
+    for item in (item for item in package.items.values() if item.media_type == "application/pls+xml"):
+        try:
+            root = parse_xml(f"{archive.name}: {item.path}", archive.read(item.path))
+        except (FileNotFoundError, ConfigError):
+            skipped.append(Skip(item.path, "a lexicon that can't be read"))
+            continue
+        phonetic = 0
+        for lexeme in elements(root, "lexeme"):
+            aliases = [all_text(e) for e in elements(lexeme, "alias")]
+            words = [all_text(e) for e in elements(lexeme, "grapheme")]
+            language = root.get(XML_LANGUAGE)
+            if aliases and aliases[0]:
+                entries += [Entry(word=word, say=aliases[0], case=True, language=language) for word in words if word]
+            phonetic += not aliases
+        if phonetic:
+            skipped.append(Skip(f"{phonetic:,} entries of {item.path}", "phonetic letters, which Bark does not read"))
+    return tuple(entries)
 
 
 def read_documents(archive: Archive, package: Package, entries: list[toc.Entry], skipped: list[Skip]) -> dict[str, Any]:

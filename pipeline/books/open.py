@@ -85,6 +85,16 @@ def read_book(url: str, settings: BookSettings) -> Book:
     return READERS[suffix(path)](redact(name), stem_of(url), content, settings)
 
 
+def read_file(url: str) -> bytes:
+    """A small file, such as a lexicon; raises ConfigError."""
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+        return with_retries(redact(url), lambda: fs.cat_file(path))
+    except (OSError, ValueError, ImportError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"can't be read: {one_line(error)}"
+        raise ConfigError(f"{redact(url)}: {reason}") from error
+
+
 def suffix(path: str) -> str:
     return PurePosixPath(path).suffix.lower()
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.books import chapters
 from pipeline.books.blocks import BlockReader
@@ -45,7 +46,7 @@ def read_markdown(name: str, stem: str, content: bytes, settings: BookSettings) 
 
     html = MarkdownIt("commonmark").enable("table").render(decode(name, content))
     page = f'<html><head><meta charset="utf-8"></head><body>{html}</body></html>'
-    return read_html(name, stem, page.encode(), settings)
+    return replace(read_html(name, stem, page.encode(), settings), has_controls=True)
 
 
 def read_text(name: str, stem: str, content: bytes, settings: BookSettings) -> Book:
@@ -56,7 +57,7 @@ def read_text(name: str, stem: str, content: bytes, settings: BookSettings) -> B
         if any(c.isalnum() for c in text):
             is_title = len(text) <= 80 and bool(CHAPTER_LINE.fullmatch(text))
             blocks.append(Block("title" if is_title else "text", text, name, level=int(is_title)))
-    return to_book(name, stem, About(), blocks, settings, [])
+    return replace(to_book(name, stem, About(), blocks, settings, []), has_controls=True)
 
 
 def to_book(

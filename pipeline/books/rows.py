@@ -4,12 +4,15 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
 from pipeline.books import sentences
 from pipeline.books.book import Block, Book, BookSettings
+from pipeline.books.controls import Run, split_controls
+from pipeline.books.lexicon import Lexicon
+from pipeline.books.voices import Voices
 
 SCHEMA = pa.schema(
     [
@@ -45,45 +48,58 @@ class Sentence:
     pause_after_s: float
 
 
-def sentences_of(book: Book, settings: BookSettings) -> Iterator[Sentence]:
+def sentences_of(
+    book: Book, settings: BookSettings, lexicon: Lexicon | None = None, voices: Voices | None = None
+) -> Iterator[Sentence]:
     """The sentences of a book, in order."""
     language = settings.language or book.about.language or "en"
+    lexicon = (lexicon or Lexicon()).of(book.stem, book.about.series, book.lexicon)
+    voices = voices or Voices()
     titles: Counter[str] = Counter()
     for number, chapter in enumerate(book.chapters, 1):
         titles[chapter.title] += 1
         key = f"{book.stem}\0{chapter.title}\0{titles[chapter.title]}"  # not its number: chapters may be inserted
         seen: Counter[str] = Counter()
+        rows: list[Sentence] = []
         for paragraph, block in enumerate(chapter.blocks, 1):
             spoken_language = settings.language or block.language or language
-            parts = split(block, spoken_language)
-            is_last_block = paragraph == len(chapter.blocks)
-            for place, text in enumerate(parts, 1):
-                seen[text] += 1
-                yield Sentence(
-                    id=make_id(book.stem, key, text, seen[text]),
-                    book=book.stem,
-                    chapter=number,
-                    chapter_title=chapter.title,
-                    paragraph=paragraph,
-                    kind=block.kind,
-                    text=text,
-                    text_spoken=text,
-                    voice=None,
-                    language=spoken_language,
-                    pause_after_s=pause_after(block, place == len(parts), is_last_block, settings),
-                )
+            before, runs = split_controls(block.text) if book.has_controls else (None, [Run(block.text, None)])
+            if before is not None and rows:
+                rows[-1] = replace(rows[-1], pause_after_s=before)
+            for run in runs:
+                parts = split(block.kind, run.text, spoken_language)
+                for place, text in enumerate(parts, 1):
+                    seen[text] += 1
+                    ends_run, ends_block = place == len(parts), place == len(parts) and run is runs[-1]
+                    pause = pause_after(block, ends_block, settings)
+                    rows.append(
+                        Sentence(
+                            id=make_id(book.stem, key, text, seen[text]),
+                            book=book.stem,
+                            chapter=number,
+                            chapter_title=chapter.title,
+                            paragraph=paragraph,
+                            kind=block.kind,
+                            text=text,
+                            text_spoken=lexicon.respell(text, spoken_language),
+                            voice=voices.of(block.kind, block.speaker, run.voice),
+                            language=spoken_language,
+                            pause_after_s=run.pause_after_s if ends_run and run.pause_after_s is not None else pause,
+                        )
+                    )
+        if rows:
+            rows[-1] = replace(rows[-1], pause_after_s=settings.chapter_pause_s)
+        yield from rows
 
 
-def split(block: Block, language: str) -> list[str]:
+def split(kind: str, text: str, language: str) -> list[str]:
     """A heading is spoken in one piece; anything else by sentences."""
-    return [block.text] if block.kind == "title" else sentences.split(block.text, language)
+    return [text] if kind == "title" else sentences.split(text, language)
 
 
-def pause_after(block: Block, ends_block: bool, ends_chapter: bool, settings: BookSettings) -> float:
+def pause_after(block: Block, ends_block: bool, settings: BookSettings) -> float:
     if not ends_block:
         return settings.sentence_pause_s
-    if ends_chapter:
-        return settings.chapter_pause_s
     return settings.heading_pause_s if block.kind == "title" else settings.paragraph_pause_s
 
 

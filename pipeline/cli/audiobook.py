@@ -34,6 +34,12 @@ def audiobook(
     chapters: Annotated[
         str | None, typer.Option(metavar="N-M,...", help="Only these chapters, by number. (default: all)")
     ] = None,
+    lexicon: Annotated[
+        str | None, typer.Option(metavar="FILE", help="YAML list of respellings; see docs/audiobook.md.")
+    ] = None,
+    voices: Annotated[
+        str | None, typer.Option(metavar="FILE", help="YAML: voices of the narrator, of speakers, of kinds of text.")
+    ] = None,
     address: Address = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -43,7 +49,9 @@ def audiobook(
     from pipeline.audiobook.config import load_audiobook_config
     from pipeline.audiobook.job import make_audiobooks, open_output, read_scripts
     from pipeline.audiobook.manifest import write_manifest
-    from pipeline.books.open import find_books
+    from pipeline.books.lexicon import parse_lexicon
+    from pipeline.books.open import find_books, read_file
+    from pipeline.books.voices import parse_voices
 
     if preview and manifest_only:
         raise ConfigError("--preview and --manifest-only: choose one")
@@ -57,7 +65,11 @@ def audiobook(
     if output is None:
         raise ConfigError("-o DIR is missing: where to write the results")
     store = open_output(output, settings)
-    scripts = read_scripts(urls, settings, chapters)
+    respellings = parse_lexicon(redact(lexicon), read_file(lexicon)) if lexicon else None
+    cast = parse_voices(redact(voices), read_file(voices)) if voices else None
+    if cast and cast.narrator:
+        settings = settings.model_copy(update={"narrator": cast.narrator})
+    scripts = read_scripts(urls, settings, chapters, respellings, cast)
     if not manifest_only:
         report(make_audiobooks(scripts, store, settings, address), redact(output).rstrip("/"))
         return

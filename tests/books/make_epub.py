@@ -42,20 +42,21 @@ def make_epub(
     extra: dict[str, bytes | str] | None = None,
     spine: list[str] | None = None,
     metadata: str = "",
+    items: str = "",
 ) -> bytes:
     """An EPUB with these documents (name -> body, or a whole page) and a table of contents (title, href)."""
-    items = [f'<item id="{name}" href="{name}" media-type="application/xhtml+xml"/>' for name in documents]
-    items.append('<item id="pic" href="cover.png" media-type="image/png" properties="cover-image"/>')
+    listed = [f'<item id="{name}" href="{name}" media-type="application/xhtml+xml"/>' for name in documents]
+    listed.append('<item id="pic" href="cover.png" media-type="image/png" properties="cover-image"/>')
     if version == 3:
-        items.append('<item id="nav" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>')
+        listed.append('<item id="nav" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>')
     else:
-        items.append('<item id="ncx" href="toc.ncx" media-type="application/x-dtbncx+xml"/>')
+        listed.append('<item id="ncx" href="toc.ncx" media-type="application/x-dtbncx+xml"/>')
     refs = "".join(f'<itemref idref="{name}"/>' for name in (documents if spine is None else spine))
     opf = (
         f'<package xmlns="http://www.idpf.org/2007/opf" version="{version}.0"><metadata '
         'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>The Book</dc:title><dc:creator>A. Writer</dc:creator>'
         f'<dc:language>{language}</dc:language>{metadata}<meta name="cover" content="pic"/></metadata>'
-        f"<manifest>{''.join(items)}</manifest><spine{' toc=' + chr(34) + 'ncx' + chr(34) if version == 2 else ''}>{refs}"
+        f"<manifest>{''.join(listed)}{items}</manifest><spine{' toc=' + chr(34) + 'ncx' + chr(34) if version == 2 else ''}>{refs}"
         "</spine></package>"
     )
     files: dict[str, bytes | str] = {"META-INF/container.xml": CONTAINER, "OPS/book.opf": opf, "OPS/cover.png": PNG}
