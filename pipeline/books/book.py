@@ -19,6 +19,7 @@ class BookSettings(BaseModel):
     toc_depth: int = Field(2, ge=1, le=9)  # levels of the table of contents that begin a chapter
     footnotes: Literal["skip", "inline", "end"] = "skip"  # inline: after their paragraph; end: at the chapter's end
     alt_text: bool = False  # speak the descriptions of pictures
+    words: bool = True  # numbers, dates, amounts, abbreviations, addresses in words (`text_spoken`)
     sentence_pause_s: float = Field(0.35, ge=0, le=60)
     paragraph_pause_s: float = Field(0.75, ge=0, le=60)
     heading_pause_s: float = Field(1.2, ge=0, le=60)

@@ -12,6 +12,7 @@ from pipeline.books import sentences
 from pipeline.books.book import Block, Book, BookSettings
 from pipeline.books.controls import Run, split_controls
 from pipeline.books.lexicon import Lexicon
+from pipeline.books.spoken.words import to_words
 from pipeline.books.voices import Voices
 
 SCHEMA = pa.schema(
@@ -55,6 +56,11 @@ def sentences_of(
     language = settings.language or book.about.language or "en"
     lexicon = (lexicon or Lexicon()).of(book.stem, book.about.series, book.lexicon)
     voices = voices or Voices()
+
+    def spoken(text: str, language: str) -> str:
+        respelled = lexicon.respell(text, language)
+        return to_words(respelled, language) if settings.words else respelled
+
     titles: Counter[str] = Counter()
     for number, chapter in enumerate(book.chapters, 1):
         titles[chapter.title] += 1
@@ -81,7 +87,7 @@ def sentences_of(
                             paragraph=paragraph,
                             kind=block.kind,
                             text=text,
-                            text_spoken=lexicon.respell(text, spoken_language),
+                            text_spoken=spoken(text, spoken_language),
                             voice=voices.of(block.kind, block.speaker, run.voice),
                             language=spoken_language,
                             pause_after_s=run.pause_after_s if ends_run and run.pause_after_s is not None else pause,
