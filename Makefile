@@ -3,10 +3,15 @@ INSTALL = -m pip install --quiet --disable-pip-version-check --progress-bar off
 PYTEST = .venv/bin/python -m pytest -n 2
 PIP = .venv/bin/python $(INSTALL)
 
-.PHONY: demo test test-fast faults check audit lock voice clean
+.PHONY: demo audiobook test test-fast faults check audit lock voice clean
 
 demo: .venv/installed ## speak the example sentences on this machine
 	@.venv/bin/python -m jobs.demo
+
+audiobook: .venv/installed ## a short story (examples/story.epub) as an audiobook with chapters
+	@$(PIP) -c requirements-dev.txt av lxml num2words
+	@.venv/bin/barkery audiobook examples/story.epub -o out/audiobook --config configs/audiobook.yaml
+	@echo "play it with any player that knows M4B: vlc out/audiobook/story.m4b, or ffplay; subtitles are beside it"
 
 test: .venv/installed-dev ## the whole test suite, in two processes
 	$(PYTEST)
