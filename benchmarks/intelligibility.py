@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+import types
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -69,6 +70,8 @@ class Naturalness:
     def __init__(self, wanted: bool):
         self.model = None
         if wanted:
+            # distillmos imports torchaudio for file helpers only
+            sys.modules.setdefault("torchaudio", types.ModuleType("torchaudio"))
             import distillmos
 
             self.model = distillmos.ConvTransformerSQAModel().eval()
@@ -154,20 +157,16 @@ def measure_joined(bark: Bark, groups: list[list[str]], voice: str | None) -> di
 
 def teacher(state: Path, checkpoint: Path, texts: list[str], mos: Naturalness) -> list[dict]:
     """The teacher as it comes, and its speech through the codec, by the codes that the transformers are to draw."""
-    import envelope
     import torch
     from codebooks import VOICES, Codebooks, Speech
     from speak import Teacher
 
     from pipeline.checkpoints.checkpoint import Checkpoint
 
-    taught, books, rng = Teacher(), Codebooks(state / "codebooks.npz"), np.random.default_rng(0)
+    taught, books, rng = Teacher(), Codebooks(state), np.random.default_rng(0)
     codec = Checkpoint(checkpoint).codec()
     made = [heard("teacher", texts, [taught.tts(text, seed=1) for text in texts], mos)]
-    said = [(text, Speech(*parts)) for text in texts if (parts := taught.speak(text))]
-    usual = envelope.load(state / "envelope.pt")
-    for _, speech in said:
-        speech.envelope = usual.sharpened(speech)
+    said = [(text, Speech(*parts)) for text in texts if (parts := taught.speak(text, books.basis))]
     for voice in VOICES:
         codes = [torch.from_numpy(books.of(speech, voice, rng)) for _, speech in said]
         clips = [codec.decode(each[None])[0].numpy() for each in codes]

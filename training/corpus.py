@@ -16,7 +16,8 @@ from words import SEMANTIC
 TEXT_OFFSET = SEMANTIC + 1  # id 0 of the tokenizer; SEMANTIC itself is pad and EOS
 COARSE_PAD, COARSE_INFER = SEMANTIC + 2048, SEMANTIC + 2049
 COARSE_VOCABULARY = SEMANTIC + 2050
-WHOLE_WORDS, HEARD_FROM = 9_400, 2
+WHOLE_WORDS, HEARD_FROM = 5_000, 2
+EXPORTED_WORDS, SPOKEN_FROM = 9_300, 20  # words of the checkpoint; tokens are left out that speech has more seldom
 NUMBERS = [*range(1000), *range(1800, 2051)]
 SUFFIXES = "s ed ing er ers ly ness less ful able ment tion y al es 's 't 'll 're 've 'd n't".split()  # noqa: SIM905
 WORD = r"[a-z]+(?:'[a-z]+)*|[0-9]+|[^\sa-z0-9]"
@@ -26,7 +27,7 @@ SAID_AS = {"-": " ", "–": " ", "/": " ", "_": " ", "’": "'", "‘": "'", "�
 UNSAID = r'["“”«»()\[\]{}<>*#~^|\\`]'
 
 
-def make_tokenizer(state: pathlib.Path) -> Tokenizer:
+def make_tokenizer(state: pathlib.Path, path: pathlib.Path, whole_words: int) -> Tokenizer:
     """WordPiece: frequent words and numbers are one token, others fall into a word that they begin with and letters."""
     import wordfreq
 
@@ -34,8 +35,8 @@ def make_tokenizer(state: pathlib.Path) -> Tokenizer:
     count = collections.Counter(re.findall(r"[a-z]+(?:'[a-z]+)*", texts))
     frequent = [w for w in wordfreq.top_n_list("en", 40_000) if re.fullmatch(r"[a-z]+('[a-z]+)*", w) and len(w) > 1]
     place = {w: n for n, w in enumerate(frequent)}
-    common = {w for w in {*frequent[:WHOLE_WORDS], *count} if len(w) > 1 and (count[w] >= HEARD_FROM or w in place)}
-    whole = sorted(common, key=lambda w: place.get(w, len(frequent)) - 40 * min(count[w], 400))[:WHOLE_WORDS]
+    common = {w for w in {*frequent[:whole_words], *count} if len(w) > 1 and (count[w] >= HEARD_FROM or w in place)}
+    whole = sorted(common, key=lambda w: (place.get(w, len(frequent)) - 40 * min(count[w], 400), w))[:whole_words]
     letters = list("abcdefghijklmnopqrstuvwxyz0123456789',.?!")
     pieces = ["[UNK]", *letters, *(f"##{c}" for c in letters), *(f"##{s}" for s in SUFFIXES)]
     pieces += [str(n) for n in NUMBERS if n > 9] + sorted(whole)
@@ -45,13 +46,12 @@ def make_tokenizer(state: pathlib.Path) -> Tokenizer:
     steps += [normalizers.Replace(old, new) for old, new in SAID_AS.items()]
     tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(UNSAID), " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
-    tokenizer.save(str(state / "tokenizer.json"))
+    tokenizer.save(str(path))
     return tokenizer
 
 
-def pronunciations(state: pathlib.Path, tokenizer: Tokenizer) -> dict[str, list[int]]:
-    """Phones of every whole word and number, by the teacher's rules."""
-    path = state / "pronunciations.json"
+def pronunciations(path: pathlib.Path, tokenizer: Tokenizer) -> dict[str, list[int]]:
+    """Phones of every whole word and number, by the teacher's rules; kept in the file."""
     if path.exists():
         return json.loads(path.read_text())
     from speak import Teacher
@@ -77,7 +77,11 @@ class Utterance:
 
     def semantic(self, places: np.ndarray) -> np.ndarray:
         """(n,) tokens, given where each word begins and ends among the text ids: places (words, 2)."""
-        return self.base + places[self.word, self.after.astype(int)] % words.PLACES
+        return self.base + self.spans(places)[:, 0] % words.PLACES
+
+    def spans(self, places: np.ndarray) -> np.ndarray:
+        """(n, 2) first and last of the text ids that each token speaks; a pause is its punctuation."""
+        return np.stack([places[self.word, self.after.astype(int)], places[self.word, 1]], 1)
 
 
 class Corpus:
@@ -86,7 +90,7 @@ class Corpus:
     def __init__(self, state: pathlib.Path, shards: int | None = None):
         self.state = state
         path = state / "tokenizer.json"
-        self.tokenizer = Tokenizer.from_file(str(path)) if path.exists() else make_tokenizer(state)
+        self.tokenizer = Tokenizer.from_file(str(path)) if path.exists() else make_tokenizer(state, path, WHOLE_WORDS)
         self.text_pad = TEXT_OFFSET + self.tokenizer.get_vocab_size()
         self.semantic_infer = self.text_pad + 1
         self.semantic_vocabulary = self.semantic_infer + 1

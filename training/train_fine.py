@@ -18,29 +18,53 @@ from corpus import Corpus, Utterance
 from torch import Tensor
 from torch.nn import functional as F
 from train_gpt import HEARD
+from vocoder import ENVELOPE
 
 from pipeline.model.fine import FineGPT
 from pipeline.model.gpt import GPTConfig
 
-SHAPE = GPTConfig(SIZE + 1, SIZE + 1, n_layer=2, n_head=2, n_embd=96, n_codes_total=8, n_codes_given=1)
-BOOKS, PAD = (2, 3, 4, 5, 6), SIZE
-FRAMES, SHORTEST = 1800, 200  # of a step
-PEAK_RATE, WARM_STEPS, AVERAGE = 3e-3, 60, 0.99
+SHAPE = GPTConfig(SIZE + 1, SIZE + 1, n_layer=4, n_head=8, n_embd=128, n_codes_total=8, n_codes_given=1)
+BOOKS, SHARES, PAD = (2, 3, 4, 5, 6), (5, 3, 2, 1, 1), SIZE
+FRAMES, SHORTEST = 2400, 200  # of a step
+PEAK_RATE, WARM_STEPS, AVERAGE = 1.2e-3, 60, 0.99
+# Heads start by looking at one neighbor each, so that the layers start as convolutions
+OFFSETS = ((1, 2, 3, 4), (1, 2, 5, 8), (1, 3, 6, 12), (1, 2, 4, 9))
+PERIODS = (4.1, 6.7, 11, 19, 35, 80, 250, 900)  # frames, of the waves that tell positions
+PLACED = 2 * len(PERIODS)  # dimensions that hold them; the last dimension of the final norm is a constant
 
 
 def build(books: Codebooks) -> FineGPT:
-    """Codes that sound alike start alike; so do the envelope's codes and its residuals' in all codebooks."""
-    model = FineGPT(SHAPE)
-    draw = np.random.default_rng(6)
-    project = draw.standard_normal((books.books.shape[2], SHAPE.n_embd)) * 0.05
+    """Codes start as their envelopes, on one projection for all codebooks: a codebook's head starts as a distance."""
+    model, width = FineGPT(SHAPE), SHAPE.n_embd
     for name, weight in model.named_parameters():
         if weight.dim() == 2:
-            torch.nn.init.normal_(weight, std=0.01 if name.endswith("c_proj.weight") else 0.02)
+            torch.nn.init.normal_(weight, std=(0.35 if name.endswith("c_proj.weight") else 1) * width**-0.5)
         else:
             weight.data.fill_(float(name.endswith("weight")))
-    for q, table in enumerate(model.wtes):
-        book = books.books[q] - books.books[q].mean(0)
-        table.weight.data[:SIZE] += torch.from_numpy(book @ project / max(book.std(), 1e-3) * 0.12).float()
+    turns = 2 * math.pi / torch.tensor(PERIODS)
+    waves = torch.outer(torch.arange(1024.0), turns)
+    model.wpe.weight.data.zero_()
+    model.wpe.weight.data[:, :PLACED] = 0.5 * torch.stack([waves.sin(), waves.cos()], -1).flatten(1)
+    for block, offsets in zip(model.h, OFFSETS, strict=True):
+        weight = block.attn.c_attn.weight.data  # (3 * width, width): q, k, v
+        weight[: 2 * width] *= 0.1
+        for head, offset in enumerate(sign * n for n in offsets for sign in (1, -1)):
+            for i, turn in enumerate(turns.tolist()):
+                # (sin, cos) of the place, for queries turned to that of the neighbor
+                sine, cosine, at = math.sin(offset * turn), math.cos(offset * turn), head * PLACED + 2 * i
+                weight[at : at + 2, 2 * i : 2 * i + 2] = torch.tensor([[cosine, sine], [-sine, cosine]])
+                weight[width + at : width + at + 2, 2 * i : 2 * i + 2] = torch.eye(2)
+    envelope = torch.nn.init.orthogonal_(torch.empty(width - PLACED - 1, ENVELOPE))
+    for table, book in zip(model.wtes, books.weighted, strict=True):
+        table.weight.data.normal_(0, 0.02)
+        book = book / book.square().sum(1).mean().sqrt().clamp(min=1e-3)
+        table.weight.data[:SIZE, PLACED:-1] += book @ envelope.T
+        table.weight.data[:SIZE, -1] = -0.5 * book.square().sum(1)
+    pitch = torch.from_numpy(books.books[1][:, ENVELOPE:])
+    model.wtes[1].weight.data[:SIZE, PLACED:-1] = pitch @ torch.randn(pitch.shape[1], width - PLACED - 1) * 0.03
+    model.ln_f.weight.data.fill_(0.7)
+    model.ln_f.weight.data[-1] = 0
+    model.ln_f.bias.data[-1] = 4
     model.lm_heads[-1].weight.data.zero_()
     return model
 
@@ -54,12 +78,14 @@ def row(said: Utterance, rng: random.Random, frames: int) -> np.ndarray:
     return np.pad(codes, ((0, 0), (0, frames - codes.shape[1])), constant_values=PAD).T
 
 
-def loss_of(model: FineGPT, codes: Tensor, book: int, place: int) -> tuple[Tensor, float]:
-    """codes (B, T, 8); place: position of the first frame. The codebook itself is not known yet, later ones are not
-    read; padding is not learnt."""
-    target = codes[:, :, book]
+def loss_of(model: FineGPT, codes: Tensor, book: int, place: int, known: int) -> tuple[Tensor, float]:
+    """codes (B, T, 8); place: position of the first frame. The codebook itself is known of the first `known` frames, as
+    of a voice's prompt; later codebooks are not read; padding is not learnt."""
+    target = codes[:, :, book].clone()
+    own = target.clone()
+    own[:, known:], target[:, :known] = PAD, PAD
     x = sum((model.wtes[q](codes[:, :, q]) for q in range(book)), torch.zeros(()))
-    x = x + model.wtes[book].weight[PAD] + model.wpe.weight[place : place + codes.shape[1]]
+    x = x + model.wtes[book](own) + model.wpe.weight[place : place + codes.shape[1]]
     for block in model.h:
         q, k, v = block.attn.qkv(block.ln_1(x))
         x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v))
@@ -73,7 +99,7 @@ def main(state: pathlib.Path, minutes: float) -> None:
     torch.manual_seed(1), torch.set_num_threads(1)
     rng, corpus = random.Random(time.time_ns()), Corpus(state, RESIDUAL_SHARDS)
     corpus.utterances = [s for s in corpus.utterances if s.codes.shape[1] == 8]
-    model, path, step = build(Codebooks(state / "codebooks.npz")), state / "fine.pt", 0
+    model, path, step = build(Codebooks(state)), state / "fine.pt", 0
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     average = {name: p.detach().clone() for name, p in model.named_parameters()}
     if path.exists():
@@ -97,9 +123,9 @@ def main(state: pathlib.Path, minutes: float) -> None:
         place = rng.randrange(0, 1024 - frames + 1) if part < 0.85 else 0
         count = max(1, FRAMES // frames)
         codes = torch.from_numpy(np.stack([row(rng.choice(corpus.utterances), rng, frames) for _ in range(count)]))
-        book = rng.choices(BOOKS, (4, 2, 1, 1, 1))[0]
+        book = rng.choices(BOOKS, SHARES)[0]
         with torch.autocast("cpu", torch.bfloat16):
-            loss, right = loss_of(model, codes, book, place)
+            loss, right = loss_of(model, codes, book, place, known=rng.choice([0, 0, 0, 60]))
         optimiser.zero_grad()
         loss.backward()
         model.lm_heads[-1].weight.grad = None  # noise: nothing to learn

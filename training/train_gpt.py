@@ -11,28 +11,45 @@ import pathlib
 import random
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from codebooks import VOICES, Codebooks
+import words
+from codebooks import VOICES
 from corpus import COARSE_INFER, COARSE_PAD, SEMANTIC, Corpus
-from tables import Table, alike, code_blend, code_parts, semantic_parts, text_parts
+from tables import (
+    FIRST_FIRST,
+    FIRST_NEXT,
+    FIRST_PHONE,
+    FIRST_PLACE,
+    FIRST_SLOT,
+    PHONES,
+    Table,
+    code_parts,
+    semantic_parts,
+    text_parts,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.model.gpt import GPT, GPTConfig
 
-LAYERS, HEADS, WIDTH = 4, 4, 192
+SHAPES = {"semantic": GPTConfig(1, 1, 4, 4, 192), "coarse": GPTConfig(1, 1, 3, 4, 128)}
 RATIO = 75 / 49.9 * 2  # coarse tokens a semantic token
-PEAK_RATE, WARM_STEPS, AVERAGE, PLAIN_SHARE = 2e-3, 60, 0.99, 0.8  # PLAIN_SHARE of a run's time leaves padding out
+PEAK_RATE, WARM_STEPS, AVERAGE, PLAIN_SHARE = 1.2e-3, 60, 0.99, 0.8  # PLAIN_SHARE of a run's time leaves padding out
 TOKENS = {"semantic": 1800, "coarse": 2400}  # of one step
 JOINED = (0.5, 0.25, 0.15, 0.1)  # shares of texts of one to four sentences
 MOST_TEXT_IDS, MOST_TOKENS, FEW_PADS = 44, 740, 12
 HEARD = (0.5, 0.25, 0.25)  # of the voices, where a history tells it
-HIDDEN = -2  # as a second id: the first is a target, but not shown
 
-# One training row: ids (P,), second ids summed on or -1 or HIDDEN (P,), positions (P,), where what is learnt starts
-Row = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+# Heads of the semantic model that are taught where to look, by layer, and the weight of that in the loss: first at the
+# word that is being said, then at the word whose phone comes next
+GUIDED, GUIDANCE = {1: 1, 2: 3}, 0.2
+
+# One training row: ids (P,), second ids summed on or -1 (P,), positions (P,), where what is learnt starts, first and
+# last position of what the next token speaks or -1 (P, 2)
+Row = tuple[np.ndarray, np.ndarray, np.ndarray, int, np.ndarray]
 
 
 def shown(used: int, plain: bool) -> np.ndarray:
@@ -45,13 +62,14 @@ def shown(used: int, plain: bool) -> np.ndarray:
 
 def semantic_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     """[text 256 + history 256 | infer | tokens | EOS]"""
-    ids, spoken = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    ids, spoken, spans = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 2), np.int64)
     for _ in range(rng.choices((1, 2, 3, 4), JOINED)[0]):
         said = rng.choice(corpus.utterances)
         more, places = corpus.text_ids(said.text, rng)
         if len(ids) and (len(ids) + len(more) > MOST_TEXT_IDS or len(spoken) + len(said.base) > MOST_TOKENS):
             break
         spoken = np.concatenate([spoken, said.semantic(places + len(ids))])
+        spans = np.concatenate([spans, said.spans(places + len(ids))])
         ids = np.concatenate([ids, more])
     text = np.full(256, corpus.text_pad)
     text[: len(ids)] = ids
@@ -63,7 +81,9 @@ def semantic_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     at = shown(used, plain)
     tokens = np.concatenate([[corpus.semantic_infer], spoken, [SEMANTIC]])
     second = np.concatenate([old[at], np.full(len(tokens), -1)])
-    return np.concatenate([text[at], tokens]), second, np.concatenate([at, 256 + np.arange(len(tokens))]), len(at) + 1
+    aims = np.concatenate([np.full((len(at), 2), -1), spans, np.full((2, 2), -1)])
+    positions = np.concatenate([at, 256 + np.arange(len(tokens))])
+    return np.concatenate([text[at], tokens]), second, positions, len(at) + 1, aims
 
 
 def coarse_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
@@ -98,26 +118,35 @@ def coarse_row(corpus: Corpus, rng: random.Random, plain: bool) -> Row:
     context[: len(window)] = window
     ids = np.concatenate([context[at], [COARSE_INFER], coarse])
     second = np.full(len(ids), -1)
-    # Hidden codes of the envelope make the model read the semantic tokens: with all shown it learns to go on as before
-    hidden = rng.choice([0.0, 0.0, 0.5, 0.9] if plain else [0.0, 0.0, 0.2])
-    second[len(at) + 1 :: 2][1:][np.random.random((len(coarse) + 1) // 2 - 1) < hidden] = HIDDEN
-    return ids, second, np.concatenate([at, 256 + np.arange(1 + len(coarse))]), len(at) + 1
+    positions = np.concatenate([at, 256 + np.arange(1 + len(coarse))])
+    return ids, second, positions, len(at) + 1, np.full((len(ids), 2), -1)
 
 
 ROWS = {"semantic": semantic_row, "coarse": coarse_row}
 
 
-def collate(rows: list[Row]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """ids, second, positions, targets (all (B, P)), padded on the right with what is never learnt (-100)."""
+def collate(rows: list[Row]) -> tuple[Tensor, ...]:
+    """ids, second, positions, targets (all (B, P)), padded on the right with what is never learnt (-100); aims."""
     longest = max(len(row[0]) for row in rows)
     ids, second, positions = (
         torch.from_numpy(np.stack([np.pad(row[k], (0, longest - len(row[k])), constant_values=fill) for row in rows]))
         for k, fill in ((0, 0), (1, -1), (2, 0))
     )
     targets = torch.full((len(rows), longest), -100)
-    for b, (row, _, _, start) in enumerate(rows):
+    for b, (row, _, _, start, _) in enumerate(rows):
         targets[b, start - 1 : len(row) - 1] = torch.from_numpy(row[start:])
-    return ids, second, positions, targets
+    aims = [np.pad(row[4], ((0, longest - len(row[4])), (0, 0)), constant_values=-1) for row in rows]
+    return ids, second, positions, targets, torch.from_numpy(np.stack(aims))
+
+
+def missed(q: Tensor, k: Tensor, heads: int, aims: Tensor) -> Tensor:
+    """How little the first heads look at their aims (B, P, 2): mean negative log of the attention there."""
+    logits = (q[:, :heads] @ k[:, :heads].transpose(2, 3)).float() * q.shape[-1] ** -0.5
+    at = torch.arange(logits.shape[-1])
+    shares = logits.masked_fill(at[None] > at[:, None], -torch.inf).softmax(-1)
+    inside = (at >= aims[..., :1]) & (at <= aims[..., 1:])  # (B, P, P)
+    there = (shares * inside[:, None]).sum(-1).transpose(1, 2)[aims[..., 0] >= 0]
+    return -there.clamp(min=1e-6).log().mean()
 
 
 class Taught(nn.Module):
@@ -125,35 +154,39 @@ class Taught(nn.Module):
 
     def __init__(self, stage: str, corpus: Corpus):
         super().__init__()
-        self.stage = stage
-        self.body = GPT(GPTConfig(1, 1, LAYERS, HEADS, WIDTH))
+        shape = SHAPES[stage]
+        self.stage, self.body = stage, GPT(shape)
+        self.read_pitch: Callable[[Tensor], None] = lambda hidden: None  # told what the head of pitch reads
         for name, weight in self.body.named_parameters():
             if weight.dim() == 2:
-                torch.nn.init.normal_(
-                    weight, std=0.02 / (2 * LAYERS) ** 0.5 if name.endswith("c_proj.weight") else 0.02
-                )
+                deep = (2 * shape.n_layer) ** 0.5 if name.endswith("c_proj.weight") else 1
+                torch.nn.init.normal_(weight, std=0.02 / deep)
         if stage == "semantic":
-            self.given, self.head = Table(text_parts(corpus), WIDTH), Table(semantic_parts_and_end(), WIDTH)
-            start_semantic(self)
+            self.given, self.head = (
+                Table(text_parts(corpus), shape.n_embd),
+                Table(semantic_parts_and_end(), shape.n_embd),
+            )
+            start_semantic(self, corpus.text_pad)
             self.ranges = [(0, SEMANTIC + 1)]
         else:
-            books = Codebooks(corpus.state / "codebooks.npz")
-            self.given = Table(code_parts(books, head=False), WIDTH, blend=code_blend(books))
-            self.head = Table(code_parts(books, head=True), WIDTH, blend=code_blend(books))
-            self.alike = alike(books)
+            self.given = Table(code_parts(head=False), shape.n_embd)
+            self.head = Table(code_parts(head=True), shape.n_embd)
             start_coarse(self)
             self.ranges = [(SEMANTIC, SEMANTIC + 1024), (SEMANTIC + 1024, SEMANTIC + 2048)]
 
     def loss(self, rows: list[Row]) -> tuple[Tensor, list[tuple[float, float, int]]]:
         """Mean cross entropy in nats; for each codebook its own sum, right first guesses, and count."""
-        ids, second, positions, targets = collate(rows)
-        x = self.given(ids.where(second != HIDDEN, COARSE_PAD)) + self.body.wpe(positions)
+        ids, second, positions, targets, aims = collate(rows)
+        x = self.given(ids) + self.body.wpe(positions)
         most = max(row[3] for row in rows)
         if self.stage == "semantic":
             old = second[:, :most]
             x = torch.cat([x[:, :most] + self.given(old.clamp(min=0)) * (old >= 0)[..., None], x[:, most:]], 1)
-        for block in self.body.h:
+        guidance = torch.zeros(())
+        for n, block in enumerate(self.body.h):
             q, k, v = block.attn.qkv(block.ln_1(x))
+            if self.stage == "semantic" and n in GUIDED:
+                guidance = guidance + missed(q, k, GUIDED[n], aims if n == max(GUIDED) else aims.roll(1, 1))
             x = x + block.attn.project(F.scaled_dot_product_attention(q, k, v, is_causal=True))
             x = x + block.mlp(block.ln_2(x))
         learnt = targets >= 0
@@ -161,16 +194,17 @@ class Taught(nn.Module):
         total, seen = torch.zeros(()), []
         for low, high in self.ranges:  # a coarse token is chosen from its own codebook only
             mine = (targets >= low) & (targets < high)
+            if low > SEMANTIC:
+                self.read_pitch(x[mine])
             logits = F.linear(x[mine], self.head.all(low, high)).float()
             right_ones = targets[mine] - low
-            if self.stage == "coarse" and low == SEMANTIC:  # codes that sound alike are right, too
-                mean = F.cross_entropy(logits, self.alike[right_ones], reduction="sum")
-            else:
-                mean = F.cross_entropy(logits, right_ones, reduction="sum")
-            right = (logits.argmax(-1) == targets[mine] - low).sum()
+            mean = F.cross_entropy(logits, right_ones, reduction="sum")
+            right = (logits.argmax(-1) == right_ones).sum()
             total = total + mean
             seen.append((mean.item(), right.item(), len(logits)))
-        return total / len(targets), seen
+        if self.stage == "semantic":
+            seen.append((guidance.item(), 0, 1))
+        return total / len(targets) + GUIDANCE * guidance, seen
 
     @torch.no_grad()
     def written_out(self) -> dict[str, Tensor]:
@@ -182,43 +216,95 @@ class Taught(nn.Module):
 
 
 def semantic_parts_and_end() -> np.ndarray:
-    return np.concatenate([semantic_parts(), np.full((1, 4), -1)])
+    return np.concatenate([semantic_parts(), np.full((1, 5), -1)])
 
 
 def see_alike(body: GPT, heads: int, strength: float = 0.08) -> None:
     """In the first layer's first heads, queries start equal to keys: a position looks at what resembles it."""
-    rows = heads * WIDTH // HEADS
-    weight = body.h[0].attn.c_attn.weight.data  # (3 * WIDTH, WIDTH): q, k, v
-    weight[:rows] = torch.randn(rows, WIDTH) * strength
-    weight[WIDTH : WIDTH + rows] = weight[:rows]
+    width = body.config.n_embd
+    rows = heads * width // body.config.n_head
+    weight = body.h[0].attn.c_attn.weight.data  # (3 * width, width): q, k, v
+    weight[:rows] = torch.randn(rows, width) * strength
+    weight[width : width + rows] = weight[:rows]
 
 
-def start_semantic(model: Taught) -> None:
-    """Given tokens and the head start alike, and positions of text resemble their place's tokens."""
-    tokens = semantic_parts()
-    model.head.parts.data[: tokens.max() + 1] = model.given.parts.data[: tokens.max() + 1]
-    places = model.given.parts.data[tokens[:, 3].min() : tokens[:, 3].max() + 1]
-    model.body.wpe.weight.data[:256] += places.repeat(256 // len(places) + 1, 1)[:256] * 1.5
-    see_alike(model.body, 2)
+def start_semantic(model: Taught, text_pad: int) -> None:
+    """What the model has to find out is laid out: which word is said, and which of its phones comes next.
+
+    A word's phones lie in blocks of 14 dimensions, by how many follow, its first phone in one more; a token tells in as
+    many dimensions which of them comes next, and in others where in the text. The guided heads of the third layer bring
+    that word's blocks, its first hidden units pass the block that is asked for to the dimensions from which the head
+    reads a phone.
+    """
+    wide, blocks = 14, words.SLOTS + 1  # the last block is the first phone
+    out = blocks * wide
+    asked, place, after, flags = out + wide, out + 30, out + 48, out + 66  # places on 18 dimensions each
+    rest = flags + 2  # phone and length: 26 dimensions
+    given, head, body = model.given.parts.data, model.head.parts.data, model.body
+    width, text = body.config.n_embd, slice(0, 256)
+    codes = F.normalize(torch.randn(PHONES, wide), dim=1) * 0.5
+    given.normal_(0, 0.01)
+    given[:FIRST_SLOT, rest:].normal_(0, 0.08)
+    for part in range(2 * words.SLOTS):
+        last, slot = divmod(part, words.SLOTS)
+        given[FIRST_SLOT + part, asked + (slot - last) % blocks] = (
+            0.5  # slot -1, the next word's first phone, is the last
+        )
+    for n, phones in enumerate(given[FIRST_PHONE:FIRST_FIRST].split(PHONES)):
+        phones[:, words.slot_of(n) * wide :][:, :wide] = codes[: len(phones)]
+    first = given[FIRST_FIRST:-1, words.SLOTS * wide :][:, :wide]
+    first[:] = codes.repeat_interleave(words.SLOTS, 0)[: len(first)]
+    places = F.normalize(torch.randn(words.PLACES, 18), dim=1) * 0.5
+    given[FIRST_PLACE:FIRST_NEXT, place : place + 18] = places
+    given[FIRST_NEXT:FIRST_PHONE, after : after + 18] = places
+    wpe = body.wpe.weight.data
+    wpe[text, place : place + 18] += places.repeat(256 // words.PLACES + 1, 1)[:256]
+    wpe[text, flags], wpe[256:, flags + 1] = 0.5, 0.5
+    model.given.rows.data[text_pad, flags] = -0.5
+    head[:FIRST_PHONE] = given[:FIRST_PHONE]
+    head[:PHONES, out : out + wide] = codes
+    see_alike(body, 2)
+    per_head = width // body.config.n_head
+    for layer, heads in GUIDED.items():
+        attention, wanted = body.h[layer].attn, after if layer == max(GUIDED) else place
+        weight, rows = attention.c_attn.weight.data, heads * per_head
+        for first in range(0, rows, per_head):
+            q, k = weight[first : first + per_head], weight[width + first : width + first + per_head]
+            q.normal_(0, 0.01), k.normal_(0, 0.01)
+            q[:18, wanted : wanted + 18], k[:18, place : place + 18] = torch.eye(18) * 1.2, torch.eye(18) * 1.2
+            q[18, flags + 1], k[18, flags] = 2.0, 2.0  # from tokens to text
+        weight[2 * width : 2 * width + rows] = torch.eye(width)[:rows]
+        attention.c_proj.weight.data[:rows, :rows] = torch.eye(rows) * 0.3
+    attention.c_proj.weight.data[out:rows, :rows] = 0  # a word's place is not this token's
+    mlp = body.h[max(GUIDED)].mlp
+    for unit in range(2 * blocks * wide):
+        (block, at), sign = divmod(unit // 2, wide), 1 - unit % 2 * 2
+        row = mlp.c_fc.weight.data[unit]
+        row.zero_()
+        row[block * wide + at] = sign
+        row[asked : asked + blocks] = -3.0
+        row[asked + block] = 0.0
+        mlp.c_proj.weight.data[:, unit] = 0
+        mlp.c_proj.weight.data[out + at, unit] = 0.5 * sign
 
 
 def start_coarse(model: Taught) -> None:
     """A coarse position resembles the semantic position spoken at that time."""
     model.head.parts.data[: len(model.given.parts) - 1] = model.given.parts.data[:-1][: len(model.head.parts)]
-    body = model.body
+    body, width = model.body, SHAPES["coarse"].n_embd
     spoken_at = torch.cat([torch.arange(256.0), torch.arange(1024 - 256) / RATIO])  # in semantic tokens
-    waves = torch.outer(spoken_at, torch.logspace(-2.0, 0.0, WIDTH // 2))  # periods 6 to 600 tokens
-    sides = F.normalize(torch.randn(2, WIDTH), dim=1)  # semantic, coarse
+    waves = torch.outer(spoken_at, torch.logspace(-2.0, 0.0, width // 2))  # periods 6 to 600 tokens
+    sides = F.normalize(torch.randn(2, width), dim=1)  # semantic, coarse
     side_of = torch.cat([sides[:1].expand(256, -1), sides[1:].expand(1024 - 256, -1)])
-    body.wpe.weight.data = (torch.cat([waves.sin(), waves.cos()], 1) + side_of * WIDTH**0.5) * 0.1
-    see_alike(body, 2, strength=0.16)
-    weight, wide = body.h[0].attn.c_attn.weight.data, WIDTH // HEADS
-    rows = [*range(2 * wide), *range(WIDTH, WIDTH + 2 * wide)]
+    body.wpe.weight.data = (torch.cat([waves.sin(), waves.cos()], 1) + side_of * width**0.5) * 0.1
+    see_alike(body, 2, strength=0.16 * (192 / width) ** 0.5)
+    weight, wide = body.h[0].attn.c_attn.weight.data, width // SHAPES["coarse"].n_head
+    rows = [*range(2 * wide), *range(width, width + 2 * wide)]
     weight[rows] -= weight[rows] @ torch.linalg.pinv(sides) @ sides  # by time alone, then by side:
     for first in (0, wide):  # the same two heads: coarse positions look at semantic ones, not at each other
         meet = F.normalize(torch.randn(wide), dim=0) * 0.6
         weight[first : first + wide] += torch.outer(meet, sides[1])
-        weight[WIDTH + first : WIDTH + first + wide] += torch.outer(meet, sides[0])
+        weight[width + first : width + first + wide] += torch.outer(meet, sides[0])
     torch.nn.init.normal_(body.h[0].attn.c_proj.weight, std=0.03)
 
 
@@ -238,8 +324,6 @@ def main(state: pathlib.Path, stage: str, minutes: float) -> None:
     torch.manual_seed(1)
     rng, corpus = random.Random(time.time_ns()), Corpus(state)
     model, path, step = Taught(stage, corpus), state / f"{stage}.pt", 0
-    if (first_weights := state / f"{stage}.first.pt").exists():  # of a checkpoint that was there before
-        model.load_state_dict(torch.load(first_weights), strict=False)
     params = {name: p for name, p in model.named_parameters() if "wte" not in name and "lm_head" not in name}
     decayed = [p for name, p in params.items() if p.dim() == 2 and "parts" not in name]
     groups = [{"params": decayed, "weight_decay": 0.02}]
@@ -249,7 +333,8 @@ def main(state: pathlib.Path, stage: str, minutes: float) -> None:
     if path.exists():
         held = torch.load(path)
         model.load_state_dict(held["last"], strict=False)
-        optimiser.load_state_dict(held["optimiser"])
+        if "optimiser" in held:
+            optimiser.load_state_dict(held["optimiser"])
         step, average = held["step"], held["model"]
 
     def save() -> None:
@@ -277,7 +362,7 @@ def main(state: pathlib.Path, stage: str, minutes: float) -> None:
         torch.nn.utils.clip_grad_norm_(params.values(), 1.0)
         optimiser.step()
         step, sums = step + 1, [*sums, seen]
-        tokens += sum(n for _, _, n in seen)
+        tokens += seen[0][2]
         if step % 5 == 0:
             for name, p in params.items():
                 average[name].lerp_(p.detach(), 1 - min(AVERAGE, step / (step + 50)))

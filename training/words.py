@@ -1,5 +1,6 @@
-"""What the semantic tokens say: phone (vowels with or without stress), half of the phone, its place in the word, and
-the word's place in the text. A transformer that is told where it is need not learn to count.
+"""What the semantic tokens say: phone (vowels with or without stress), how many tokens of it are left, how many phones
+of the word follow (slot), and the word's place in the text. So a phone's length is decided once, when it begins, and a
+transformer that is told where it is need not learn to count.
 
 Pauses are phones, too, one for each punctuation: so the coarse model can hear a question coming.
 """
@@ -11,21 +12,27 @@ SYMBOLS = [*CONSONANTS, *VOWELS, *(f"ˈ{vowel}" for vowel in VOWELS), *PAUSES]
 INDEX = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 FIRST_PAUSE = INDEX["^"]
 ALIKE = {";": ",", ":": ",", "—": ",", "…": ",", "ɾ": "T", "ɚ": "ə"}
-HALVES, SLOTS, PLACES = 2, 4, 6
-SEMANTIC = len(SYMBOLS) * HALVES * SLOTS * PLACES  # 3264
+LEFT, SLOTS, PLACES = 3, 5, 6  # of LEFT, the last stands for more, too
+SEMANTIC = len(SYMBOLS) * LEFT * SLOTS * PLACES  # 6120
 SEMANTIC_HZ, TEACHER_HZ = 49.9, 80
 
 
-def token_id(symbol, half, slot, place):
-    """All arguments may be arrays."""
-    return ((symbol * HALVES + half) * SLOTS + slot % SLOTS) * PLACES + place % PLACES
+def slot_of(following):
+    """Slot of a phone that so many of its word follow: 0 and 1 are exact, then 2, 3, 4, 2, 3, 4, ..."""
+    return np.where(following < 2, following, 2 + (following - 2) % (SLOTS - 2))
+
+
+def token_id(symbol, left, following, place):
+    """All arguments may be arrays; left is 1 for the last token of a phone."""
+    return ((symbol * LEFT + np.minimum(left, LEFT) - 1) * SLOTS + slot_of(following)) * PLACES + place % PLACES
 
 
 def parts_of(token):
-    """symbol, half, slot, place of token ids."""
+    """symbol, left, slot, place of token ids."""
     token, place = np.divmod(token, PLACES)
     token, slot = np.divmod(token, SLOTS)
-    return (*np.divmod(token, HALVES), slot, place)
+    symbol, left = np.divmod(token, LEFT)
+    return symbol, left + 1, slot, place
 
 
 def phones_of(rows: np.ndarray) -> list[tuple[int, int, int]]:
@@ -57,17 +64,17 @@ def phones_of(rows: np.ndarray) -> list[tuple[int, int, int]]:
     return [tuple(phone) for phone in found]
 
 
-def located(phones: list[tuple[int, int, int]], start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens but for their word's place, each token's number of word (a pause belongs to the word before it, as 'pause'
-    1), for `count` tokens from teacher's frame `start` on; and whether each is a pause."""
+def located(phones: list[tuple[int, int, int]], start: int, count: int) -> tuple[np.ndarray, ...]:
+    """For `count` tokens from teacher's frame `start` on: the tokens but for their word's place; how many of its phone
+    are left, itself included; its word's number (a pause belongs to the word before it); whether it is a pause."""
     ends = np.cumsum([frames for _, frames, _ in phones])
-    begins = ends - np.array([frames for _, frames, _ in phones])
     symbols, words = (np.array([phone[k] for phone in phones]) for k in (0, 2))
-    slots, word_before = np.zeros(len(phones), int), -1
-    for n, (symbol, _, word) in enumerate(phones):
-        slots[n] = 0 if word != word_before or symbol >= FIRST_PAUSE or n == 0 else slots[n - 1] + 1
-        word_before = word if symbol < FIRST_PAUSE else -1
+    following, word_after = np.zeros(len(phones), int), -1
+    for n, (symbol, _, word) in reversed([*enumerate(phones)]):
+        following[n] = following[n + 1] + 1 if word == word_after and symbol < FIRST_PAUSE else 0
+        word_after = word if symbol < FIRST_PAUSE else -1
     middle = start + (np.arange(count) + 0.5) / SEMANTIC_HZ * TEACHER_HZ + 0.5
     at = np.minimum(np.searchsorted(ends, middle, side="right"), len(ends) - 1)
-    half = ((middle - begins[at]) / np.maximum(ends[at] - begins[at], 1) * HALVES).astype(int).clip(0, HALVES - 1)
-    return token_id(symbols[at], half, slots[at], 0), words[at], symbols[at] >= FIRST_PAUSE
+    last = np.append(np.flatnonzero(np.diff(at)), count - 1)  # token of each phone
+    left = last[np.searchsorted(last, np.arange(count))] - np.arange(count) + 1
+    return token_id(symbols[at], left, following[at], 0), left, words[at], symbols[at] >= FIRST_PAUSE
