@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,8 +124,12 @@ def narrator(config: AudiobookConfig, language: str) -> str | None:
     """The voice of rows that name none: one and the same for a whole book, since Bark makes up a voice otherwise."""
     if config.narrator:
         return config.narrator
-    own = sorted(own_voices(resolve(config.model, config.revision)))
-    return own[0] if own else f"v2/{base(language)}_speaker_6"
+    return first_own_voice(config.model, config.revision) or f"v2/{base(language)}_speaker_6"
+
+
+@cache  # asked for every sentence, and for a branch of a hub model each answer is a request
+def first_own_voice(model: str, revision: str | None) -> str | None:
+    return min(own_voices(resolve(model, revision)), default=None)
 
 
 def settings_hash(config: RunConfig) -> str:

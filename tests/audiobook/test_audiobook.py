@@ -13,11 +13,12 @@ import yaml
 from typer.testing import CliRunner
 
 from pipeline.audiobook import sound
+from pipeline.audiobook import speak as speaking
 from pipeline.audiobook.assemble import chapter_jobs, with_gains
 from pipeline.audiobook.chapter import pieces
 from pipeline.audiobook.job import open_output, read_scripts
 from pipeline.audiobook.manifest import write_manifest
-from pipeline.audiobook.speak import speak
+from pipeline.audiobook.speak import first_own_voice, narrator, speak
 from pipeline.cli.main import app
 from pipeline.spec import SAMPLE_RATE
 from tests.audiobook.conftest import STORY, Maker, write_story
@@ -166,3 +167,18 @@ def test_command_line(copy: Path, maker: Maker, monkeypatch: pytest.MonkeyPatch)
     write_story(copy / "story.epub", STORY.replace("The third text is here.", "x" * 400))
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 3 and "not made, since 1 sentences are missing" in result.stdout
+
+
+def test_the_model_is_asked_once_for_its_voices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, maker: Maker) -> None:
+    """Not for each sentence: a hub model that is not pinned would need a request each time."""
+    asked: list[str] = []
+    voices = tmp_path / "voices"
+    voices.mkdir()
+    (voices / "low.npz").touch()
+    (voices / "calm.npz").touch()
+    monkeypatch.setattr(speaking, "resolve", lambda name, revision: asked.append(name) or tmp_path)
+    config = maker.config(narrator=None, model="some/model")
+    first_own_voice.cache_clear()
+    assert [narrator(config, language) for language in ("en", "de", "en-US")] == ["calm"] * 3
+    assert asked == ["some/model"]
+    first_own_voice.cache_clear()
