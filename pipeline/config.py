@@ -204,7 +204,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return loaded
 
 
-def from_yaml(text: str, where: str) -> Any:
+def from_yaml(text: str | bytes, where: str) -> Any:
     """Parse a YAML value. Errors name the problem and the place, but repeat nothing of the text: it may be a password.
 
     Args:

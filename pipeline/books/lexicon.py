@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from pipeline.books.sentences import base
-from pipeline.errors import ConfigError, one_line
+from pipeline.config import from_yaml
+from pipeline.errors import ConfigError
 
 
 class Entry(BaseModel):
@@ -75,11 +75,9 @@ class Lexicon:
 
 def parse_lexicon(name: str, content: bytes) -> Lexicon:
     """A YAML list of entries; raises ConfigError, naming the file and the entry."""
+    values = from_yaml(content, name)
     try:
-        values = yaml.safe_load(content)
         return Lexicon(tuple(TypeAdapter(list[Entry]).validate_python(values)))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML: {one_line(error)}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

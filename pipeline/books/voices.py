@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import ConfigError, one_line
+from pipeline.config import from_yaml
+from pipeline.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,9 @@ class Voices:
 
 def parse_voices(name: str, content: bytes) -> Voices:
     """A YAML mapping of names to voices; raises ConfigError, naming the file."""
+    values = from_yaml(content, name)
     try:
-        values = TypeAdapter(dict[str, str]).validate_python(yaml.safe_load(content))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML: {one_line(error)}") from error
+        voices = TypeAdapter(dict[str, str]).validate_python(values)
     except ValidationError as error:
         raise ConfigError(f"{name}: must have lines such as `narrator: v2/en_speaker_6`") from error
-    return Voices({key.lower(): value for key, value in values.items()})
+    return Voices({key.lower(): value for key, value in voices.items()})

@@ -36,7 +36,7 @@ def test_lexicon() -> None:
 
 @pytest.mark.parametrize(
     "content", [b"- {say: x}", b"- {word: a, regex: b, say: c}", b"- {regex: '(', say: c}", b"{", b"a: b",
-                b"- {word: a, say: b, sya: c}", b"- {regex: a, say: '\\1'}"],
+                b"- {word: a, say: 2026-13-45}", b"- {word: a, say: b, sya: c}", b"- {regex: a, say: '\\1'}"],
 )  # fmt: skip
 def test_bad_lexicon(content: bytes) -> None:
     with pytest.raises(ConfigError, match=r"l\.yaml"):
@@ -72,6 +72,8 @@ def test_voices_and_pauses_in_markdown(tmp_path: Path) -> None:
     assert voices.narrator == "calm"
     with pytest.raises(ConfigError, match=r"v\.yaml: must have lines"):
         parse_voices("v.yaml", b"[a, b]")
+    with pytest.raises(ConfigError, match=r"v\.yaml: not valid YAML"):
+        parse_voices("v.yaml", b"Anna: 2026-13-45")
 
 
 def test_a_lexicon_changes_what_is_spoken_and_no_id(tmp_path: Path) -> None:
