@@ -9,10 +9,10 @@ from pipeline.audiobook.config import AudiobookConfig
 from pipeline.audiobook.m4b import load_av
 from pipeline.audiobook.manifest import Script, read_script
 from pipeline.audiobook.speak import speak
-from pipeline.books.chosen import parse_chapters
+from pipeline.books.chosen import choose, parse_chapters
 from pipeline.books.lexicon import Lexicon
 from pipeline.books.voices import Voices
-from pipeline.errors import ConfigError, redact
+from pipeline.errors import redact
 from pipeline.log import log
 from pipeline.storage.store import Store
 
@@ -46,15 +46,10 @@ def read_scripts(
     """All books, with only the chapters that were asked for; raises ConfigError."""
     wanted = parse_chapters(chapters) if chapters else None
     scripts = [read_script(url, config.book, lexicon, voices) for url in urls]
-    if wanted is None:
-        return scripts
-    chosen = []
-    for url, script in zip(urls, scripts, strict=True):
-        rows = [row for row in script.rows if any(row.chapter in numbers for numbers in wanted)]
-        if not rows:
-            raise ConfigError(f"{redact(url)}: has none of the chapters {chapters}: it has {script.rows[-1].chapter}")
-        chosen.append(replace(script, rows=rows))
-    return chosen
+    return [
+        replace(script, rows=choose(script.rows, wanted, redact(url)))
+        for url, script in zip(urls, scripts, strict=True)
+    ]
 
 
 def make_audiobooks(scripts: Sequence[Script], store: Store, config: AudiobookConfig, address: str | None) -> Shelf:

@@ -1,7 +1,9 @@
 """Chapters that were chosen by number, such as `2-5,8`."""
 
 import re
+from collections.abc import Sequence
 
+from pipeline.books.rows import Sentence
 from pipeline.errors import ConfigError
 
 PART = re.compile(r"(\d{1,6})(?:-(\d{0,6}))?")
@@ -24,3 +26,21 @@ def parse_chapters(text: str) -> list[range]:
             raise ConfigError(f"--chapters {text}: {part.strip()} has no chapters; the first is 1")
         ranges.append(range(first, last + 1))
     return ranges
+
+
+def choose(rows: Sequence[Sentence], wanted: Sequence[range] | None, name: str) -> list[Sentence]:
+    """The rows of the wanted chapters; all rows if `wanted` is None.
+
+    Args:
+        name: of the book, for messages.
+
+    Raises:
+        ConfigError: the book has none of these chapters.
+    """
+    if wanted is None:
+        return list(rows)
+    chosen = [row for row in rows if any(row.chapter in numbers for numbers in wanted)]
+    if not chosen:
+        last = max((row.chapter for row in rows), default=0)
+        raise ConfigError(f"{name}: has none of the chapters that --chapters names; its last is {last}")
+    return chosen

@@ -80,7 +80,7 @@ def audiobook(
 
 
 def show_previews(urls: list[str], settings: "AudiobookConfig", chapters: str | None) -> None:
-    from pipeline.books.chosen import parse_chapters
+    from pipeline.books.chosen import choose, parse_chapters
     from pipeline.books.open import read_book
     from pipeline.books.preview import preview
     from pipeline.books.rows import sentences_of
@@ -90,10 +90,7 @@ def show_previews(urls: list[str], settings: "AudiobookConfig", chapters: str | 
         if url.lower().endswith(".parquet"):
             raise ConfigError(f"{redact(url)}: is a manifest; --preview shows books")
         book = read_book(url, settings.book)
-        rows = list(sentences_of(book, settings.book))
-        rows = [row for row in rows if wanted is None or any(row.chapter in numbers for numbers in wanted)]
-        if not rows:
-            raise ConfigError(f"{redact(url)}: has none of the chapters {chapters}: it has {len(book.chapters)}")
+        rows = choose(list(sentences_of(book, settings.book)), wanted, redact(url))
         print("\n".join(preview(book, rows, settings.book)) + "\n")
 
 

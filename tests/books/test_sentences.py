@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.books.book import BookSettings
-from pipeline.books.chosen import parse_chapters
+from pipeline.books.chosen import choose, parse_chapters
 from pipeline.books.open import find_books, read_book
 from pipeline.books.rows import Sentence, sentences_of
 from pipeline.books.sentences import split
@@ -101,6 +101,14 @@ def test_books_by_folder_and_glob(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "numbers"), [("2-5", [2, 3, 4, 5]), ("1,3", [1, 3]), ("4-", [4, 5, 6])])
 def test_chosen_chapters(text: str, numbers: list[int]) -> None:
     assert [n for n in range(1, 7) if any(n in r for r in parse_chapters(text))] == numbers
+
+
+def test_a_book_without_the_chosen_chapters(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# One\n\nA first text is here.\n\n# Two\n\nA second text is here.")
+    rows = list(sentences_of(read_book(str(tmp_path / "a.md"), BookSettings()), BookSettings()))
+    assert choose(rows, None, "a.md") == rows and {row.chapter for row in choose(rows, [range(2, 4)], "a.md")} == {2}
+    with pytest.raises(ConfigError, match=r"^a\.md: has none of the chapters that --chapters names; its last is 2$"):
+        choose(rows, [range(3, 4)], "a.md")
 
 
 @pytest.mark.parametrize("text", ["0", "5-2", "a", "", "1-2-3", "-3"])
