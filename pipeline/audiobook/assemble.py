@@ -184,9 +184,9 @@ def encode_chapter(job: ChapterJob, prefix: str) -> tuple[int, Encoded]:
 def write_book(
     store: Store, script: Script, jobs: Sequence[ChapterJob], parts: Sequence[Encoded], tags: dict[str, str]
 ) -> None:
-    tracks = [m4b.Part(job.title, part.num_packets) for job, part in zip(jobs, parts, strict=True)]
+    titles = [job.title for job in jobs]
     with store.local_file(f"{script.stem}.m4b") as path:
-        m4b.write_m4b(path, tracks, lambda n: store.get(f"{PARTS}/{parts[n].name}"), tags, script.about.cover)
+        m4b.write_m4b(path, titles, lambda n: store.get(f"{PARTS}/{parts[n].name}"), tags, script.about.cover)
     log.info(f"{script.stem}.m4b: {len(parts)} chapters")
 
 

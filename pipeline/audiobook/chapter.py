@@ -9,14 +9,13 @@ from pipeline.audiobook import sound
 from pipeline.audiobook.config import SoundSettings
 from pipeline.audiobook.speak import Key, Place, join
 from pipeline.quality import loudness
-from pipeline.quality.sound import power_spectrum
+from pipeline.quality.sound import FRAME, power_spectrum
 from pipeline.shards.audio import decode
 from pipeline.shards.reader import query_part
 from pipeline.shards.writer import read_commit
 from pipeline.spec import SAMPLE_RATE
 from pipeline.storage.store import Store
 
-FRAME = SAMPLE_RATE // 40  # 25 ms, as quality/loudness.py takes
 PAUSE_FOR_MISSING_S = 1.0
 PEAK_MARGIN_DB = 1.0  # AAC's true peak exceeds that of its input by less
 

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -58,23 +57,12 @@ def blocks(samples: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield left
 
 
-@dataclass(frozen=True)
-class Part:
-    """One chapter's AAC track."""
-
-    title: str
-    num_packets: int
-
-    @property
-    def num_samples(self) -> int:
-        return self.num_packets * PACKET
-
-
-def write_m4b(path: Path, parts: Sequence[Part], read: Any, tags: dict[str, str], cover: bytes) -> None:
-    """Join AAC tracks packet by packet, without encoding again; one part is in memory at a time.
+def write_m4b(path: Path, titles: Sequence[str], read: Any, tags: dict[str, str], cover: bytes) -> None:
+    """Join AAC tracks packet by packet, without encoding again; one chapter is in memory at a time.
 
     Args:
-        read: number of a part -> its MP4 file.
+        titles: of the chapters.
+        read: number of a chapter, from 0 -> its MP4 file.
         cover: JPEG or PNG; empty for none.
     """
     av = load_av()
@@ -82,7 +70,7 @@ def write_m4b(path: Path, parts: Sequence[Part], read: Any, tags: dict[str, str]
         book.metadata.update(tags)
         picture = open_cover(av, cover)
         stream, image, at, chapters = None, None, 0, []
-        for number, part in enumerate(parts):
+        for number, title in enumerate(titles):
             with av.open(io.BytesIO(read(number))) as track:
                 if stream is None:
                     stream = book.add_stream_from_template(track.streams.audio[0])
@@ -97,7 +85,7 @@ def write_m4b(path: Path, parts: Sequence[Part], read: Any, tags: dict[str, str]
                         at += PACKET
                         book.mux(packet)
                 chapters.append(
-                    {"id": number, "start": start, "end": at, "time_base": SECOND, "metadata": {"title": part.title}}
+                    {"id": number, "start": start, "end": at, "time_base": SECOND, "metadata": {"title": title}}
                 )
         if picture is not None:
             for packet in picture.demux(picture.streams.video[0]):

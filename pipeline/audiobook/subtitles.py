@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,10 @@ def srt(cues: Sequence[Cue]) -> str:
 
 def vtt(cues: Sequence[Cue]) -> str:
     """WebVTT: text is escaped, since `<` begins a tag there."""
-    body = "\n".join(f"{clock(cue.start_s, '.')} --> {clock(cue.end_s, '.')}\n{escape(cue.text)}\n" for cue in cues)
+    body = "\n".join(
+        f"{clock(cue.start_s, '.')} --> {clock(cue.end_s, '.')}\n{escape(cue.text, quote=False)}\n" for cue in cues
+    )
     return f"WEBVTT\n\n{body}"
-
-
-def escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def clock(seconds: float, point: str) -> str:

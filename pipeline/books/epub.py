@@ -144,8 +144,4 @@ def reason_to_skip(path: str, root: Any, nav: str | None) -> str | None:
 
 def counted(counts: Counter[str]) -> list[Skip]:
     """Such as `3 tables`."""
-    return [Skip(f"{n:,} {plural(what) if n > 1 else what}", "not speech") for what, n in sorted(counts.items())]
-
-
-def plural(what: str) -> str:
-    return f"{what}s"
+    return [Skip(f"{n:,} {what}{'s' if n > 1 else ''}", "not speech") for what, n in sorted(counts.items())]

@@ -8,7 +8,6 @@ import sentencex
 MIN_WORDS = 3  # fewer are joined to a neighbor: a speech model makes things up for a prompt of one or two words
 CLOSING = "\"'”’»›“‘)]}」』）】"
 ONLY_CLOSING = re.compile(rf"[{re.escape(CLOSING)}.,;:!?…\s]+")
-NEVER_JOINED_BEFORE = re.compile(r"[A-ZÀ-ÞА-Я]")
 
 
 def split(text: str, language: str) -> list[str]:
