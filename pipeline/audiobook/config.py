@@ -37,9 +37,7 @@ class AudiobookConfig(RunConfig):
     model: str = "puppy"
     manifest: str = ""  # made from the books
     output: str = ""  # a folder below the audiobooks' own
-    narrator: str | None = (
-        None  # a voice, as in a manifest; default: the model's own first one, else one of Suno's presets
-    )
+    narrator: str | None = None  # a voice, as in a manifest; default: the model's own first, else a preset of Suno's
     book: BookSettings = BookSettings()
     sound: SoundSettings = SoundSettings()
 

@@ -98,15 +98,18 @@ def report(shelf: "Shelf", output: str) -> None:
     """Print what was made; exit with code 3 if a sentence is missing."""
     for book in shelf.books:
         if book.is_made:
-            lost = f", {len(book.missing):,} sentences missing" if book.missing else ""
+            lost = f", {sentences(len(book.missing))} missing" if book.missing else ""
             print(f"{output}/{book.stem}.m4b: {book.duration_s / 60:.1f} minutes{lost}")
         else:
-            print(f"{output}/{book.stem}.m4b: not made, since {len(book.missing):,} sentences are missing")
-    plural = "" if shelf.num_new == 1 else "s"
-    print(f"{shelf.num_new:,} sentence{plural} spoken, {shelf.num_kept:,} kept")
+            print(f"{output}/{book.stem}.m4b: not made, {sentences(len(book.missing))} missing")
+    print(f"{sentences(shelf.num_new)} spoken, {shelf.num_kept:,} kept")
     if shelf.num_missing:
         log.warning(
-            f"{shelf.num_missing:,} sentences failed; change their text in the book or its manifest and run again, or "
+            f"{sentences(shelf.num_missing)} failed; change the text in the book or its manifest and run again, or "
             "set sound.missing to pause or tone"
         )
         raise typer.Exit(exit_codes.FAILED_ROWS)
+
+
+def sentences(number: int) -> str:
+    return f"{number:,} sentence" if number == 1 else f"{number:,} sentences"

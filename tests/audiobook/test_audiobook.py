@@ -166,7 +166,7 @@ def test_command_line(copy: Path, maker: Maker, monkeypatch: pytest.MonkeyPatch)
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "0 sentences spoken, 6 kept"), result.output
     write_story(copy / "story.epub", STORY.replace("The third text is here.", "x" * 400))
     result = CliRunner().invoke(app, call)
-    assert result.exit_code == 3 and "not made, since 1 sentences are missing" in result.stdout
+    assert result.exit_code == 3 and "not made, 1 sentence missing" in result.stdout
 
 
 def test_the_model_is_asked_once_for_its_voices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, maker: Maker) -> None:
