@@ -19,12 +19,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import vocoder
+from codebooks import VOICED_HZ, VOICES
 from hibari import Hibari
 from hibari.g2p.normalize import normalize
 
 SHARD, FITTED = 500, 120  # sentences of a shard, and of the basis
-STRETCHES = (1.0, 0.88, 1.07)  # of the voices
-VOICED_HZ = 55  # f0 below is none
 TEACHER_HZ = 80
 MOST_PHONES = 400
 DURATIONS = "/Clip_output_0"  # frames of each symbol, an inner value of the teacher's graph
@@ -84,7 +83,7 @@ def fit_basis(teacher: Teacher, texts: list[str], path: pathlib.Path) -> None:
     harmonic, noise = [], []
     for symbols in filter(None, map(teacher.symbols, texts)):
         (spectrum, noisy, f0), _ = teacher.spectra(symbols)
-        for stretch in STRETCHES:
+        for _, stretch in VOICES.values():
             harmonic.append(vocoder.stretched(spectrum[f0 > VOICED_HZ], stretch))
             noise.append(vocoder.stretched(noisy, stretch))
     vocoder.fit_basis(path, [np.concatenate(harmonic), np.concatenate(noise)])

@@ -12,6 +12,7 @@ import sys
 import time
 import types
 
+import cycle
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ SHAPE = {
 CLIPS, CLIP_FRAMES, SETTLE_FRAMES = 8, 56, 8
 POOL, POOL_AT_FIRST, FRESH_EVERY = 1200, 64, 4  # clips held; steps between new ones
 LOUDNESS = 12.0  # samples have a spread of about 0.08: losses work on about 1
-PEAK_RATE, WARM_STEPS, AVERAGE = 1e-3, 50, 0.998
+WARM_STEPS, AVERAGE = 50, 0.998
 COARSE_SHARE = 0.75  # of a run's time computes in half precision
 
 
@@ -136,7 +137,7 @@ def main(state: pathlib.Path, minutes: float) -> None:
     torch.manual_seed(1), torch.set_num_threads(1)
     pool = Pool(state, np.random.default_rng(time.time_ns()))
     decoder, path, step = SEANetDecoder(**SHAPE), state / "decoder.pt", 0
-    optimiser = torch.optim.AdamW(decoder.parameters(), lr=PEAK_RATE, betas=(0.8, 0.98), weight_decay=0.0)
+    optimiser = torch.optim.AdamW(decoder.parameters(), betas=(0.8, 0.98), weight_decay=0.0)
     if path.exists():
         held = torch.load(path)
         decoder.load_state_dict(held["last"])
@@ -148,16 +149,13 @@ def main(state: pathlib.Path, minutes: float) -> None:
         average = {name: weight.clone() for name, weight in decoder.state_dict().items()}
 
     def save() -> None:
-        held = {"model": average, "last": decoder.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-        torch.save(held, path.with_suffix(".partial"))
-        path.with_suffix(".partial").rename(path)
+        state_dicts = {"last": decoder.state_dict(), "optimiser": optimiser.state_dict()}
+        cycle.save(path, {"model": average, "step": step} | state_dicts)
 
     began, sums, first = time.time(), {}, step
     while (part := (time.time() - began) / (minutes * 60)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = (
-                PEAK_RATE * min(1, (step - first + 1) / WARM_STEPS) * (0.03 + 0.97 * (1 + math.cos(math.pi * part)) / 2)
-            )
+            group["lr"] = cycle.learning_rate(part, step - first, WARM_STEPS, first > 0)
         given, wanted = pool.batch()
         cut = SETTLE_FRAMES * vocoder.FRAME
         with torch.autocast("cpu", torch.bfloat16, enabled=part < COARSE_SHARE):  # a quarter faster

@@ -11,6 +11,7 @@ import random
 import sys
 import time
 
+import cycle
 import numpy as np
 import torch
 from codebooks import RESIDUAL_SHARDS, SIZE, Codebooks
@@ -26,7 +27,7 @@ from pipeline.model.gpt import GPTConfig
 SHAPE = GPTConfig(SIZE + 1, SIZE + 1, n_layer=4, n_head=8, n_embd=128, n_codes_total=8, n_codes_given=1)
 BOOKS, SHARES, PAD = (2, 3, 4, 5, 6), (5, 3, 2, 1, 1), SIZE
 FRAMES, SHORTEST = 2400, 200  # of a step
-PEAK_RATE, WARM_STEPS, AVERAGE = 1.2e-3, 60, 0.99
+WARM_STEPS, AVERAGE = 60, 0.99
 # Heads start by looking at one neighbor each, so that the layers start as convolutions
 OFFSETS = ((1, 2, 3, 4), (1, 2, 5, 8), (1, 3, 6, 12), (1, 2, 4, 9))
 PERIODS = (4.1, 6.7, 11, 19, 35, 80, 250, 900)  # frames, of the waves that tell positions
@@ -100,7 +101,7 @@ def main(state: pathlib.Path, minutes: float) -> None:
     rng, corpus = random.Random(time.time_ns()), Corpus(state, RESIDUAL_SHARDS)
     corpus.utterances = [s for s in corpus.utterances if s.codes.shape[1] == 8]
     model, path, step = build(Codebooks(state)), state / "fine.pt", 0
-    optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     average = {name: p.detach().clone() for name, p in model.named_parameters()}
     if path.exists():
         held = torch.load(path)
@@ -109,16 +110,13 @@ def main(state: pathlib.Path, minutes: float) -> None:
         step, average = held["step"], held["model"]
 
     def save() -> None:
-        held = {"model": average, "last": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-        torch.save(held, path.with_suffix(".partial"))
-        path.with_suffix(".partial").rename(path)
+        state_dicts = {"last": model.state_dict(), "optimiser": optimiser.state_dict()}
+        cycle.save(path, {"model": average, "step": step} | state_dicts)
 
     began, sums, first = time.time(), {book: [] for book in BOOKS}, step
     while (part := (time.time() - began) / (minutes * 60)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = (
-                PEAK_RATE * min(1, (step - first + 1) / WARM_STEPS) * (0.02 + 0.98 * (1 + math.cos(math.pi * part)) / 2)
-            )
+            group["lr"] = cycle.learning_rate(part, step - first, WARM_STEPS, first > 0)
         frames = 1024 if part > 0.85 or rng.random() < 0.1 else rng.randrange(SHORTEST, 450)
         place = rng.randrange(0, 1024 - frames + 1) if part < 0.85 else 0
         count = max(1, FRAMES // frames)

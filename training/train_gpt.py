@@ -6,13 +6,13 @@ half as much; the last steps show all, because at inference padding is attended 
     python training/train_gpt.py STATE_DIR semantic|coarse MINUTES
 """
 
-import math
 import pathlib
 import random
 import sys
 import time
 from collections.abc import Callable
 
+import cycle
 import numpy as np
 import torch
 import words
@@ -37,7 +37,7 @@ from pipeline.model.gpt import GPT, GPTConfig
 
 SHAPES = {"semantic": GPTConfig(1, 1, 4, 4, 192), "coarse": GPTConfig(1, 1, 3, 4, 128)}
 RATIO = 75 / 49.9 * 2  # coarse tokens a semantic token
-PEAK_RATE, WARM_STEPS, AVERAGE, PLAIN_SHARE = 1.2e-3, 60, 0.99, 0.8  # PLAIN_SHARE of a run's time leaves padding out
+WARM_STEPS, AVERAGE, PLAIN_SHARE = 60, 0.99, 0.8  # PLAIN_SHARE of a run's time leaves padding out
 TOKENS = {"semantic": 1800, "coarse": 2400}  # of one step
 JOINED = (0.5, 0.25, 0.15, 0.1)  # shares of texts of one to four sentences
 MOST_TEXT_IDS, MOST_TOKENS, FEW_PADS = 44, 740, 12
@@ -328,33 +328,25 @@ def main(state: pathlib.Path, stage: str, minutes: float) -> None:
     decayed = [p for name, p in params.items() if p.dim() == 2 and "parts" not in name]
     groups = [{"params": decayed, "weight_decay": 0.02}]
     groups.append({"params": [p for p in params.values() if all(p is not d for d in decayed)], "weight_decay": 0.0})
-    optimiser = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     average = {name: p.detach().clone() for name, p in params.items()}
     if path.exists():
         held = torch.load(path)
         model.load_state_dict(held["last"], strict=False)
-        if "optimiser" in held:
-            optimiser.load_state_dict(held["optimiser"])
+        optimiser.load_state_dict(held["optimiser"])
         step, average = held["step"], held["model"]
 
     def save() -> None:
         last = {name: p.detach() for name, p in params.items()}
-        held = {"model": average, "last": last, "optimiser": optimiser.state_dict(), "step": step}
-        torch.save(held, path.with_suffix(".partial"))
-        path.with_suffix(".partial").rename(path)
+        cycle.save(path, {"model": average, "last": last, "optimiser": optimiser.state_dict(), "step": step})
 
     began, waiting, sums, first, tokens = time.time(), [], [], step, 0
     while (part := (time.time() - began) / (minutes * 60)) < 1:
         if not waiting:
             corpus.more()
             waiting = batches(stage, corpus, rng, part < PLAIN_SHARE)
-        rate = (
-            PEAK_RATE
-            * min(1.0, (step - first + 1) / WARM_STEPS)
-            * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * part)))
-        )
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = cycle.learning_rate(part, step - first, WARM_STEPS, first > 0)
         with torch.autocast("cpu", torch.bfloat16):
             loss, seen = model.loss(waiting.pop())
         optimiser.zero_grad()

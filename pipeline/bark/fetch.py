@@ -66,9 +66,8 @@ def fetch_voice(name: str) -> bytes:
         result = results.get(timeout=FETCH_S)
     except queue.Empty:
         result = TimeoutError()
-    if (
-        isinstance(result, TimeoutError) and result.errno is None
-    ):  # of this wait, or of the HTTP client, at the same time
+    # Of this wait, or of the HTTP client, whose limit is the same
+    if isinstance(result, TimeoutError) and result.errno is None:
         raise RowError("unknown_voice", f"voice {display_name(name)}: no answer within {FETCH_S} s") from None
     if isinstance(result, Exception):
         reason = f"{type(result).__name__}: {one_line(result)}"

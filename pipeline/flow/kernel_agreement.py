@@ -27,8 +27,11 @@ STORED_KEYS = {"decode": "few", "prefill": "many"}  # release 0.1.0's keys of tw
 FIELDS = {key: field for field, key in STORED_KEYS.items()}
 
 
-def agreed(store: Store) -> Autotuner:
+def agreed(store: Store, writes: bool = True) -> Autotuner:
     """An autotuner that measures once for each kind of processor in a run; the first actor to write its choice decides.
+
+    Args:
+        writes: False leaves the output as it is: a choice that it does not have is made for this process alone.
 
     Raises:
         ConfigError: the stored choice can't be read, or this actor can't run those kernels.
@@ -42,24 +45,9 @@ def agreed(store: Store) -> Autotuner:
             kernels = autotune_once(slots, width, dtype, quantize)
             content = {STORED_KEYS.get(field, field): backend for field, backend in asdict(kernels).items()}
             content |= {"reference": True} if use_reference() else {}
-            if store.create(name, json.dumps(content).encode()):
+            if not writes or store.create(name, json.dumps(content).encode()):
                 return kernels
         return usable(store, name, dtype)
-
-    return autotuner
-
-
-def recorded(store: Store) -> Autotuner:
-    """As `agreed`, but nothing is written: where the run has no choice for this kind of processor, one is made here.
-
-    Raises:
-        ConfigError: the stored choice can't be read, or this process can't run those kernels.
-    """
-
-    def autotuner(slots: int, width: int, dtype: torch.dtype, quantize: str | None) -> KernelConfig:
-        names = file_names(slots, width, dtype, quantize)
-        name = next((each for each in names if store.exists(each)), None)
-        return usable(store, name, dtype) if name else autotune_once(slots, width, dtype, quantize)
 
     return autotuner
 

@@ -146,9 +146,8 @@ def settings_of_retry(
             raise ConfigError(f"--set {key}: {key} can't be changed by a retry")
     where = f"{redact(store.url)}/{run_file(first.generation)}"
     config = parse(values, f"{where} with changes")
-    if (
-        now.to_go and config.identity != parse(dict(first.config), where).identity
-    ):  # repeating the retry's own changes is fine
+    # Repeating the retry's own changes is fine
+    if now.to_go and config.identity != parse(dict(first.config), where).identity:
         raise ConfigError(f"{redact(store.url)}: the last retry is not complete; finish it first, without changes")
     location = {"output": store.url, "storage_options": store.storage_options}  # the folder may have been moved
     return config.model_copy(update=location)

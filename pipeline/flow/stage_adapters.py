@@ -180,14 +180,15 @@ class SamplesToScores:
         pass
 
     def inputs(self, segment: Segment) -> tuple[Utterance, Any]:
-        heard = HeardClip(decode(segment["clip"]), segment["text"], segment["language"], segment["voice"])
+        segment["clip"] = decode(segment["clip"])
+        heard = HeardClip(segment["clip"], segment["text"], segment["language"], segment["voice"])
         return utterance_of(segment | {"voice": None}), heard
 
     def compact(self, output: Any) -> Any:
         return output
 
     def attach(self, segment: Segment, output: Any) -> SegmentOutput:
-        return segment | output, Clip(decode(segment["clip"]), segment["peak"])
+        return segment | output, Clip(segment["clip"], segment["peak"])
 
 
 def measure_clips(outputs: list[SegmentOutput]) -> list[SegmentOutput]:

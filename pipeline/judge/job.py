@@ -29,7 +29,7 @@ from pipeline.config import RunConfig, parse, read_yaml
 from pipeline.errors import ConfigError, redact
 from pipeline.flow.tasks import run_tasks
 from pipeline.quality.gate import RELATIVE
-from pipeline.quality.judges.clip import HeardClip, Judge, Scores
+from pipeline.quality.judges.clip import HeardClip, Judge, judge_all
 from pipeline.quality.judges.load import check_judges, fingerprint
 from pipeline.quality.judges.settings import JudgeSettings
 from pipeline.quality.rows import join_measures
@@ -46,7 +46,7 @@ FOLDER = "quality"
 HERE_SAMPLES = 1800 * SAMPLE_RATE  # up to half an hour of audio is judged in this process: starting Ray takes longer
 PIECE = 60 * SAMPLE_RATE  # samples that are measured at once
 JUDGED = pa.schema([("id", pa.string()), ("quality", QUALITY), ("reason", pa.string())])
-COLUMNS = ("id", "text", "language", "voice", "stop", "num_semantic_tokens", "audio")
+COLUMNS = ("id", "text", "language", "voice", "stop", "num_semantic_tokens", "audio", "quality")
 SECTIONS = ("quality", "judges", "pools")  # of a config that is given
 FROM_TOKENS = ("token_repeats", "longest_token_run")  # which the sound does not tell: taken from the row
 
@@ -145,7 +145,7 @@ def read_rows(store: Store, name: str) -> Iterator[dict[str, Any]]:
     """The rows of a data part, one row group in memory at a time."""
     content = store.get(name)
     file = pq.ParquetFile(io.BytesIO(content))
-    columns = [column for column in (*COLUMNS, FOLDER) if column in file.schema_arrow.names]
+    columns = [column for column in COLUMNS if column in file.schema_arrow.names]
     for group in range(file.num_row_groups):
         yield from file.read_row_group(group, columns=columns).to_pylist()
 
@@ -159,11 +159,9 @@ def judge_row(row: dict[str, Any], config: RunConfig, judges: dict[str, Judge]) 
     counted = [{"num_samples": piece.size} | dict.fromkeys(sizes, 0) for piece in pieces]
     parts = [sound | counts for sound, counts in zip(measure(pieces), counted, strict=True)]
     clip = HeardClip(samples, text, row.get("language"), row.get("voice"))
-    scores: Scores = {}
-    for judge in judges.values():
-        scores |= judge.judge(clip)
+    scores = judge_all(judges, clip)
     quality = dict.fromkeys(field.name for field in QUALITY) | join_measures([parts[0] | sizes | scores, *parts[1:]])
-    quality |= {name: (row.get(FOLDER) or {}).get(name) for name in FROM_TOKENS}
+    quality |= {name: (row.get("quality") or {}).get(name) for name in FROM_TOKENS}
     verdict = config.quality.gate.judge(quality, row["stop"])
     quality |= {"verdict": "rejected" if verdict.reason else "accepted", "score": verdict.score}
     return {"id": row["id"], "quality": quality, "reason": verdict.reason}

@@ -2,7 +2,7 @@
 
 The standard filters the samples (K-weighting) and takes the mean square of 400 ms blocks. The mean square of a
 filtered signal is the sum over its frequencies of power times the gain, so a product with the frames' spectra does it.
-Against pyloudnorm, which filters in time, speech differs by less than 0.1 LU (tests/quality/test_loudness.py).
+Against pyloudnorm, which filters in time, speech differs by less than 0.1 LU (tests/quality/test_sound.py).
 """
 
 from functools import lru_cache

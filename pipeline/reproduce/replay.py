@@ -12,7 +12,7 @@ from pipeline.checkpoints.checkpoint import Checkpoint
 from pipeline.checkpoints.hub import resolve
 from pipeline.config import RunConfig, parse
 from pipeline.errors import ConfigError, redact
-from pipeline.flow.kernel_agreement import recorded
+from pipeline.flow.kernel_agreement import agreed
 from pipeline.flow.planning import ModelInfo
 from pipeline.flow.run_stage import run_stage
 from pipeline.flow.segments import merge_segments, split_row
@@ -39,7 +39,7 @@ def replay(store: Store, plan: Plan, rows: Sequence[FoundRow], model: str | None
     split = [split_row(i, row, context.config, context.encoder) for i, row in enumerate(own)]
     outputs: list[SegmentOutput] = [(segment, None) for segments in split for segment in segments]
     for stage in STAGES.values():
-        outputs, _ = run_stage(context, stage.name, outputs, recorded(store))
+        outputs, _ = run_stage(context, stage.name, outputs, agreed(store, writes=False))
     by_row = groupby(outputs, key=lambda output: output[0]["row"])
     codebooks = STAGES["decode"].codebooks_in
     return [merge_segments(list(row), context.config.segments.pause_s, codebooks) for _, row in by_row]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, one_line
+from pipeline.shards.generations import chains
 from pipeline.shards.plan import Plan, part_name
 from pipeline.shards.writer import Commit, read_commit
 from pipeline.storage.store import Store
@@ -71,7 +72,7 @@ def count_rows(plans: list[Plan], commits: list[Commit]) -> RowCounts:
     Every plan but the first has rows that had failed before it, so these are not failing any more.
     """
     attempts = [plan for plan in plans if plan.attempt]
-    chain = [plan for plan in plans if plan.generation >= last_start(plans)]
+    chain = chains(plans)[-1]
     now = [commit for commit in commits if commit.shard >= chain[0].first_shard]  # of the last chain
     again = [commit for commit in commits if any(commit.shard in plan.shards for plan in attempts)]
     return RowCounts(
@@ -83,11 +84,6 @@ def count_rows(plans: list[Plan], commits: list[Commit]) -> RowCounts:
         rejected=sum(commit.rejected for commit in now) - sum(plan.num_rows for plan in chain[1:]),
         is_gated=bool(plans[-1].identity.get("quality", {}).get("attempts")),
     )
-
-
-def last_start(plans: list[Plan]) -> int:
-    """The generation of the last plan that is no attempt: the run's, or the last retry's."""
-    return max(plan.generation for plan in plans if not plan.attempt)
 
 
 def rows(store: Store, columns: list[str] | None = None, kind: str = "data") -> Iterator[dict[str, Any]]:

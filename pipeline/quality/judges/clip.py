@@ -1,5 +1,6 @@
 """What a judge listens to, and what it is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -30,6 +31,14 @@ class HeardClip:
 class Judge(Protocol):
     def judge(self, clip: HeardClip) -> Scores:
         """The scores of one clip, which do not depend on other clips. Called from several threads."""
+
+
+def judge_all(judges: Mapping[str, Judge], clip: HeardClip) -> Scores:
+    """The scores of all judges for one clip."""
+    scores: Scores = {}
+    for judge in judges.values():
+        scores |= judge.judge(clip)
+    return scores
 
 
 def resample(samples: np.ndarray) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from pipeline.quality.judges.clip import HeardClip, Judge, Scores
+from pipeline.quality.judges.clip import HeardClip, Judge, judge_all
 
 DEFAULT_SLOTS = 1
 
@@ -25,14 +26,10 @@ class JudgeStage:
     def step(self) -> bool:
         """Judge as many clips as there are slots; False when none is left."""
         jobs = [self.waiting.popleft() for _ in range(min(self.slots, len(self.waiting)))]
-        for (_, done), scores in zip(jobs, self.threads.map(self.judge, [clip for clip, _ in jobs]), strict=True):
+        for (_, done), scores in zip(
+            jobs, self.threads.map(partial(judge_all, self.judges), [clip for clip, _ in jobs]), strict=True
+        ):
             done(scores)
         self.clips += len(jobs)
         self.passes += bool(jobs)
         return bool(self.waiting)
-
-    def judge(self, clip: HeardClip) -> Scores:
-        scores: Scores = {}
-        for judge in self.judges.values():
-            scores |= judge.judge(clip)
-        return scores
