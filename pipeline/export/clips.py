@@ -16,7 +16,7 @@ from pipeline.export.ogg import with_fixed_serial
 from pipeline.export.plan import ExportShard
 from pipeline.export.select import split_of_rows
 from pipeline.export.settings import ExportSettings
-from pipeline.shards.reader import damaged, read_part
+from pipeline.shards.reader import decode_clip, read_part
 from pipeline.shards.writer import read_commit
 from pipeline.storage.store import Store
 
@@ -91,10 +91,7 @@ def export_clip(source: Store, part: int, row: dict[str, Any], rate: int | None,
     found = MAGIC.get(audio[:4], "mp3")
     if codec in (None, found) and rate in (None, row["sampling_rate"]):
         return ExportClip(safe_key(row["id"]), audio, found, row)
-    try:
-        samples, old_rate = soundfile.read(io.BytesIO(audio), dtype="int16")
-    except soundfile.LibsndfileError as error:
-        raise damaged(source, f"data/part-{part:05d}.parquet", error) from error
+    samples, old_rate = decode_clip(source, part, audio)
     if rate is not None:
         samples = resample(samples, old_rate, rate)
     new_rate = rate or old_rate

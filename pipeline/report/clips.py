@@ -1,7 +1,6 @@
 """The clips of a report: their texts, pictures and sound, as the page's script takes them."""
 
 import difflib
-import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ from os import cpu_count
 from typing import Any
 
 import pyarrow as pa
-import soundfile
 
 from pipeline.dataset.plain import json_value
 from pipeline.report.pictures import as_base64, mel_picture, mp3, waveform
 from pipeline.report.scan import Candidate
-from pipeline.shards.reader import damaged, read_part
+from pipeline.shards.reader import decode_clip, read_part
 from pipeline.shards.writer import Commit
 from pipeline.storage.store import Store
 
@@ -62,10 +60,7 @@ def sound_budget(clips: int) -> int:
 def render_clip(store: Store, part: int, row: dict[str, Any], reasons: list[str], budget: int) -> ReportClip:
     """One row with its reasons; its sound is as good, and as long, as the budget allows."""
     content = row.pop("audio")["bytes"]
-    try:
-        samples, rate = soundfile.read(io.BytesIO(content), dtype="int16")
-    except soundfile.LibsndfileError as error:
-        raise damaged(store, f"data/part-{part:05d}.parquet", error) from error
+    samples, rate = decode_clip(store, part, content)
     duration = len(samples) / rate
     heard = min(duration, LONGEST_S, budget * 8 / 1000 / KILOBITS[-1])
     samples = samples[: round(heard * rate)]

@@ -1,12 +1,10 @@
 """`barkery reproduce`: whether rows that are made again sound the same to the last bit, and if not, what differs."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
-import soundfile
 import torch
 
 from pipeline.bark.registry import STAGES
@@ -14,7 +12,7 @@ from pipeline.errors import RowError
 from pipeline.flow.pool_actor import gpu_name
 from pipeline.reproduce.find import FoundRow
 from pipeline.reproduce.replay import recorded_config, replay
-from pipeline.shards.audio import encode
+from pipeline.shards.audio import decode, encode
 from pipeline.shards.environment import current_environment, environment_id, read_environment
 from pipeline.shards.writer import Commit, FailedRow
 from pipeline.spec import SAMPLE_RATE
@@ -83,12 +81,6 @@ def reproduce(store: Store, rows: Sequence[FoundRow], model: str | None = None) 
             else:  # through the same encoder: MP3 changes samples
                 samples = decode(encode(outcome.samples, config.audio.format))
                 yield Reproduction(each.row["id"], samples, recorded, None, differences)
-
-
-def decode(content: bytes) -> np.ndarray:
-    """The int16 samples of a sound file."""
-    samples: np.ndarray = soundfile.read(io.BytesIO(content), dtype="int16")[0]
-    return samples
 
 
 def environment_differences(store: Store, commit: Commit, gpus: dict[str, str | None]) -> list[str]:

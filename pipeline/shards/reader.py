@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import soundfile
 
 from pipeline.errors import ConfigError, one_line
 from pipeline.shards.generations import chains
@@ -137,6 +139,19 @@ def read_columns(parquet: pq.ParquetFile, columns: list[str] | None = None) -> p
     """Some columns of a part, without the others; None is all but the audio. One that the part lacks is left out."""
     names = parquet.schema_arrow.names
     return parquet.read(columns=[each for each in names if (each != "audio" if columns is None else each in columns)])
+
+
+def decode_clip(store: Store, shard: int, content: bytes) -> tuple[np.ndarray, int]:
+    """The samples (N,) int16 and the rate in Hz of a clip's sound file, from this shard's data part.
+
+    Raises:
+        ConfigError: it can't be decoded, so the part is damaged.
+    """
+    try:
+        samples, rate = soundfile.read(io.BytesIO(content), dtype="int16")
+    except soundfile.LibsndfileError as error:
+        raise damaged(store, f"data/{part_name(shard)}.parquet", error) from error
+    return samples, rate
 
 
 def damaged(store: Store, name: str, error: Exception) -> ConfigError:
