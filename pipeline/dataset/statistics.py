@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from pipeline.dataset.columns import find_numbers
 from pipeline.shards.reader import query_part, read_columns
 from pipeline.shards.writer import Commit
 from pipeline.storage.store import Store
@@ -54,19 +53,11 @@ def statistics(store: Store, commits: Sequence[Commit]) -> Statistics:
             for name, counts in (("language", found.languages), ("voice", found.voices)):
                 counts.update(value for value in table[name].to_pylist() if value is not None)
             values.setdefault("duration, s", []).append(table["duration"].to_numpy())
-            if "quality" in table.column_names:
-                for name, label in MEASURES.items():
-                    values.setdefault(label, []).append(numbers_of(table["quality"], name))
+            for name, label in MEASURES.items():
+                if (measured := find_numbers(table, name)) is not None:
+                    values.setdefault(label, []).append(measured)
     for label, arrays in values.items():
         joined = np.concatenate(arrays)
         if (finite := joined[np.isfinite(joined)]).size:
             found.quantiles[label] = tuple(float(each) for each in np.quantile(finite, QUANTILES))
     return found
-
-
-def numbers_of(quality: pa.ChunkedArray, name: str) -> np.ndarray:
-    """One measure of all rows; NaN where it was not measured, and no values where the output does not have it."""
-    if quality.type.get_field_index(name) < 0:
-        return np.zeros(0)
-    column = pc.struct_field(quality, name).cast(pa.float64())
-    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from pipeline.dataset.columns import find_numbers
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -25,7 +27,7 @@ class Measure:
 
     def values(self, table: pa.Table) -> np.ndarray:
         """(N,) float64 values of all rows; NaN where a row has none."""
-        column = COMPUTED[self.name](table) if self.name in COMPUTED else own_column(table, self.name)
+        column = COMPUTED[self.name](table) if self.name in COMPUTED else find_numbers(table, self.name)
         return np.full(len(table), np.nan) if column is None else column
 
     def count(self, values: np.ndarray) -> np.ndarray:
@@ -34,20 +36,9 @@ class Measure:
         return np.histogram(finite, self.edges)[0]
 
 
-def own_column(table: pa.Table, name: str) -> np.ndarray | None:
-    """A column, or a field of `quality`, as floats; None if the table has none."""
-    if name in table.column_names:
-        column = table[name]
-    elif "quality" in table.column_names and table.schema.field("quality").type.get_field_index(name) >= 0:
-        column = pa.compute.struct_field(table["quality"], name)
-    else:
-        return None
-    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
 def speaking_rate(table: pa.Table) -> np.ndarray:
     """Characters per second: as measured between the first sound and the last, else of the whole clip."""
-    measured = own_column(table, "chars_per_second")
+    measured = find_numbers(table, "chars_per_second")
     if measured is not None and np.isfinite(measured).any():
         return measured
     characters = np.array([len(text or "") for text in table["text"].to_pylist()], dtype=np.float64)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.dataset.columns import find_column
 from pipeline.report.measures import MEASURES
 from pipeline.shards.reader import query_part, read_columns
 from pipeline.shards.writer import Commit
@@ -134,11 +135,8 @@ def trim(total: Scan) -> None:
 
 def strings(table: pa.Table, name: str) -> list[Any]:
     """A text column, or a field of `quality`; empty if there is none."""
-    if name in table.column_names:
-        return list(table[name].to_pylist())
-    if "quality" in table.column_names and table.schema.field("quality").type.get_field_index(name) >= 0:
-        return list(pa.compute.struct_field(table["quality"], name).to_pylist())
-    return []
+    column = find_column(table, name)
+    return [] if column is None else list(column.to_pylist())
 
 
 def stable_rank(row_id: str) -> float:
