@@ -37,8 +37,6 @@ class Scan:
     """What some parts say: counts that can be added up, and the best candidates for each reason to show a clip."""
 
     per_reason: int
-    rows: int = 0
-    seconds: float = 0.0
     groups: dict[Group, dict[str, np.ndarray]] = field(default_factory=dict)  # counts of each measure
     sizes: Counter[Group] = field(default_factory=Counter)
     attempts: Counter[int] = field(default_factory=Counter)  # of written rows
@@ -52,8 +50,6 @@ class Scan:
         self.candidates[reason] = heapq.nsmallest(count or self.per_reason, [*before, *found])
 
     def add(self, other: "Scan") -> None:
-        self.rows += other.rows
-        self.seconds += other.seconds
         self.sizes += other.sizes
         self.attempts += other.attempts
         self.verdicts += other.verdicts
@@ -84,8 +80,6 @@ def scan_parts(store: Store, per_reason: int, commits: list[Commit]) -> Scan:
 def scan_table(total: Scan, part: int, table: pa.Table) -> None:
     """Add one part's rows."""
     ids = table["id"].to_pylist()
-    total.rows += len(ids)
-    total.seconds += float(np.sum(table["duration"].to_numpy()))
     for name, counts in (("stop", total.stops), ("verdict", total.verdicts)):
         counts.update(value for value in strings(table, name) if value)
     if "attempts" in table.column_names:  # draws of single segments count in the semantic stage

@@ -2,7 +2,7 @@
 
 import random
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -45,8 +45,8 @@ def find_row(store: Store, row_id: str) -> FoundRow:
         commit = find_commit(store, shard)
         if commit is None:
             continue
-        if commit.data and (found := rows_with(store, commit, [row_id])):
-            return FoundRow(plan, commit, found[0])
+        if commit.data and (row := row_with(store, commit, row_id)):
+            return FoundRow(plan, commit, row)
         failures = query_part(store, commit, read_columns, "failures").to_pylist()
         failure = next((each for each in failures if each["id"] == row_id), None)
         if failure:
@@ -95,8 +95,8 @@ def random_rows(store: Store, count: int, seed: int) -> Iterator[FoundRow]:
             yield FoundRow(plan, commit, row)
 
 
-def rows_with(store: Store, commit: Commit, ids: Collection[str]) -> list[dict[str, Any]]:
-    """The rows of a part with one of these ids."""
+def row_with(store: Store, commit: Commit, row_id: str) -> dict[str, Any] | None:
+    """The row of a part with this id; None if the part does not have it."""
     table = read_part(store, commit)
-    positions = [i for i, row_id in enumerate(table["id"].to_pylist()) if row_id in ids]
-    return list(table.take(positions).to_pylist())
+    position = table["id"].index(row_id).as_py()
+    return None if position < 0 else dict(table.slice(position, 1).to_pylist()[0])
