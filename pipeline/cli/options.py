@@ -1,7 +1,7 @@
 """Arguments and options that several commands share, and what turns their text into objects."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from pipeline.errors import ConfigError
 from pipeline.log import LogFormat as Format
 from pipeline.log import configure
 from pipeline.storage.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def set_log_format(value: Format | None) -> Format | None:
@@ -58,6 +61,29 @@ def open_store(output: str, storage: list[str] | None) -> Store:
     if not all(sign for _, sign, _ in pairs):
         raise ConfigError("--storage: must be KEY=VALUE, as in storage_options")
     return Store(output, {key: from_yaml(value, f"--storage {key}") for key, _, value in pairs})
+
+
+def check_sound_file(path: Path) -> None:
+    """Raise ConfigError if no sound file can be written to this path: its ending, or its folder."""
+    from pipeline.shards.audio import SUBTYPES
+
+    if sound_format(path) not in SUBTYPES:
+        raise ConfigError(f"{path}: must end in {', '.join('.' + s for s in SUBTYPES)}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: its folder does not exist")
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name a file")
+
+
+def write_sound_file(path: Path, samples: "np.ndarray") -> None:
+    """Write (N,) int16 samples at 24 kHz, in the format that the file's ending names."""
+    from pipeline.shards.audio import encode
+
+    Store(str(path.parent.absolute())).put(path.name, encode(samples, sound_format(path)))
+
+
+def sound_format(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
 
 
 def absolute(url: str) -> str:

@@ -2,17 +2,13 @@
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipeline.cli import exit_codes
-from pipeline.cli.options import LogFormat, Output, Storage, open_store
+from pipeline.cli.options import LogFormat, Output, Storage, check_sound_file, open_store, write_sound_file
 from pipeline.errors import ConfigError
-from pipeline.storage.store import Store
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def reproduce(
@@ -37,7 +33,7 @@ def reproduce(
     if clip and row_id is None:
         raise ConfigError("-o: needs the ID of one row")
     if clip:
-        check_clip(clip)
+        check_sound_file(clip)
     store = open_store(output, storage)
     rows = (
         [find_row(store, row_id)] if row_id is not None else list(random_rows(store, sample or 0, secrets.randbits(32)))
@@ -54,23 +50,7 @@ def reproduce(
     if sample is not None:
         print(f"{len(found) - len(different):,} of {len(found):,} rows are identical")
     if clip and not found[0].error:
-        write_clip(clip, found[0].samples)
+        write_sound_file(clip, found[0].samples)
+        print(f"{clip}: written")
     if different:
         raise typer.Exit(exit_codes.INCOMPLETE)
-
-
-def check_clip(path: Path) -> None:
-    from pipeline.shards.audio import SUBTYPES
-
-    if path.suffix.lower().removeprefix(".") not in SUBTYPES:
-        raise ConfigError(f"{path}: must end in {', '.join('.' + s for s in SUBTYPES)}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path}: its folder does not exist")
-
-
-def write_clip(path: Path, samples: "np.ndarray") -> None:
-    """Write int16 samples as the file's ending says."""
-    from pipeline.shards.audio import encode
-
-    Store(str(path.parent.absolute())).put(path.name, encode(samples, path.suffix.lower().removeprefix(".")))
-    print(f"{path}: written")

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import Device
-from pipeline.errors import ConfigError
-from pipeline.storage.store import Store
+from pipeline.cli.options import Device, check_sound_file, write_sound_file
 
 if TYPE_CHECKING:
     from pipeline.bark.synthesize import Bark
@@ -27,18 +25,12 @@ def say(
     """Speak one text into a sound file."""
     import secrets
 
-    from pipeline.shards.audio import SUBTYPES, encode, to_int16
+    from pipeline.shards.audio import to_int16
 
-    audio_format = output.suffix.lower().removeprefix(".")
-    if audio_format not in SUBTYPES:
-        raise ConfigError(f"{output}: must end in {', '.join('.' + s for s in SUBTYPES)}")
-    if not output.parent.is_dir():
-        raise ConfigError(f"{output}: its folder does not exist")
-    if output.is_dir():
-        raise ConfigError(f"{output}: is a folder; name a file")
+    check_sound_file(output)
     seed = secrets.randbits(32) if seed is None else seed
     samples = load(model, device, tokenizer, text).say(text, voice=voice, seed=seed)
-    Store(str(output.parent.absolute())).put(output.name, encode(to_int16(samples), audio_format))
+    write_sound_file(output, to_int16(samples))
     print(f"{output}: {samples.size / 24_000:.2f} s, seed {seed}")
 
 
