@@ -29,17 +29,16 @@ def write_card(dest: Store, plan: ExportPlan, size: int) -> None:
 def card(plan: ExportPlan, size: int) -> bytes:
     languages, voices = plan.statistics["languages"], plan.statistics["voices"]
     model = str(plan.source["run"]["model"])
-    rate = plan.settings["sample_rate"] or SAMPLE_RATE
+    rate = plan.sample_rate
     chosen = FORMATS[plan.format]
     code = chosen.how_to_load.replace("RATE", str(rate))
-    language = "yaml" if plan.format == "nemo" else "python"
     return render(
         head(plan.rows, list(languages)) | hub_keys(plan, size),
         [
             f"# Synthetic speech from {table_safe(plan.source['url'])}",
             f"{plan.rows:,} machine-generated clips, {hours(total_seconds(plan))}, made with Bark (`{model}`) by "
             f"Barkery {__version__}. The format is `{plan.format}`, at {rate:,} Hz.",
-            f"## How to load it\n\n```{language}\n{code}\n```",
+            f"## How to load it\n\n```{chosen.code_language}\n{code}\n```",
             "## Splits\n\n" + table(split_rows(plan), ("split", "clips", "audio", "shards")),
             counts_section("Languages", "language", languages, plan.rows),
             counts_section("Voices", "voice", voices, plan.rows),
@@ -58,8 +57,7 @@ def hub_keys(plan: ExportPlan, size: int) -> dict[str, Any]:
     files = [{"split": split, "path": chosen.data_files(plan, split)} for split in plan.splits]
     info: dict[str, Any] = {}
     if plan.format in ("webdataset", "nemo") and (columns := features_yaml(without_audio(plan))):
-        rate = plan.settings["sample_rate"] or SAMPLE_RATE
-        sound = {"name": codec_of(plan), "dtype": {"audio": {"sampling_rate": rate}}}
+        sound = {"name": codec_of(plan), "dtype": {"audio": {"sampling_rate": plan.sample_rate}}}
         ids = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
         info["features"] = [*ids, sound, {"name": "json", "struct": columns}]
     return {"configs": [{"config_name": "default", "data_files": files}]} | ({"dataset_info": info} if info else {})

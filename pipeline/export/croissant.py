@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import __version__
+from pipeline.export.formats import FORMATS
 from pipeline.export.plan import ExportPlan
-from pipeline.spec import SAMPLE_RATE
 
 TERMS = """
     citeAs column field fileObject fileProperty fileSet format includes isLiveDataset jsonPath key md5 parentField path
@@ -30,28 +30,19 @@ CONTEXT: dict[str, Any] = {
     "examples": {"@id": "cr:examples", "@type": "@json"},
     **{term: f"cr:{term}" for term in TERMS},
 }
-FORMATS = {
-    "hf": ("application/x-parquet", "data/{split}-*.parquet"),
-    "webdataset": ("application/x-tar", "{folder}audio_*.tar"),
-    "nemo": ("application/x-tar", "{folder}audio_*.tar"),
-    "lhotse": ("application/x-tar", "{split}/recording.*.tar"),
-    "ljspeech": ("audio/wav", "{folder}wavs/**"),
-    "audiofolder": ("audio/flac", "{folder}**"),
-    "kaldi": ("audio/wav", "{folder}wavs/**"),
-}
 
 
 def croissant(plan: ExportPlan) -> bytes:
     """The JSON-LD of an export. It follows from the plan alone."""
-    kind, pattern = FORMATS[plan.format]
+    chosen = FORMATS[plan.format]
     sets = [
         {
             "@type": "cr:FileSet",
             "@id": f"{split}-files",
             "name": f"{split}-files",
             "description": f"{size.rows:,} clips of the split {split}",
-            "encodingFormat": kind,
-            "includes": pattern.format(split=split, folder=plan.folder_of(split)),
+            "encodingFormat": chosen.media_type,
+            "includes": chosen.sound_files.format(split=split, folder=plan.folder_of(split)),
         }
         for split, size in plan.splits.items()
     ]
@@ -84,10 +75,9 @@ def field(column: pa.Field, split: str, plan: ExportPlan) -> dict[str, Any] | No
     name = f"{split}/{column.name}"
     source: dict[str, Any] = {"fileSet": {"@id": f"{split}-files"}, "extract": {"column": column.name}}
     if column.name == "audio":
-        rate = plan.settings["sample_rate"] or SAMPLE_RATE
         source["transform"] = {"jsonPath": "bytes"}
         return {"@type": "cr:Field", "@id": name, "name": name, "dataType": "sc:AudioObject", "source": source} | {
-            "samplingRate": rate
+            "samplingRate": plan.sample_rate
         }
     kind = data_type(column.type)
     return {"@type": "cr:Field", "@id": name, "name": name, "dataType": kind, "source": source} if kind else None

@@ -83,6 +83,11 @@ class ExportPlan:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema)))
 
     @property
+    def sample_rate(self) -> int:
+        """Of the sounds, in Hz."""
+        return int(self.settings["sample_rate"] or SAMPLE_RATE)
+
+    @property
     def is_split(self) -> bool:
         """Whether the user asked for splits: then each has a folder, where a format has several files."""
         return len(self.splits) > 1

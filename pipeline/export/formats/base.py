@@ -28,7 +28,10 @@ class Format(Protocol):
 
     name: str
     codec: str | None  # of its sound files; None keeps each clip as it is
-    how_to_load: str  # Python code for the card
+    how_to_load: str  # code for the card
+    code_language: str  # of `how_to_load`, as Markdown names it
+    media_type: str  # of the files with the sounds, for Croissant
+    sound_files: str  # glob of these files, with {split} and {folder}
 
     def write(self, dest: Store, plan: ExportPlan, shard: ExportShard, clips: Iterator[ExportClip]) -> list[Written]:
         """Write all files of one shard. Running it twice writes the same bytes under the same names."""

@@ -27,6 +27,9 @@ class Loose:
     name = ""
     codec: str | None = "wav"
     how_to_load = ""
+    code_language = "python"
+    media_type = "audio/wav"
+    sound_files = "{folder}wavs/**"
     sound_folder = ""  # inside the split's folder, with a slash
     is_sorted = False  # the tables' lines
 
@@ -78,6 +81,8 @@ class Loose:
 class AudioFolder(Loose):
     name = "audiofolder"
     codec: str | None = None
+    media_type = "audio/flac"
+    sound_files = "{folder}**"
     how_to_load = 'from datasets import load_dataset\n\nspeech = load_dataset("THIS_FOLDER", split="train")'
 
     def tables(self) -> dict[str, Callable[[ExportPlan], bytes]]:

@@ -1,6 +1,6 @@
 """Parquet as the Hugging Face hub likes it: `data/train-00000-of-00012.parquet`, with a typed Audio column.
 
-Row groups of about 80 MB, a page index, sound uncompressed, and page boundaries that follow the content, so that a
+Row groups of about 90 MB, a page index, sound uncompressed, and page boundaries that follow the content, so that a
 changed row changes few bytes of an upload. The options are those of datasets 5.2 (`arrow_writer.py`).
 """
 
@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from pipeline.export.clips import ExportClip
 from pipeline.export.formats.base import Written
 from pipeline.export.plan import ExportPlan, ExportShard
-from pipeline.spec import SAMPLE_RATE
 from pipeline.storage.store import Store
 
 GROUP_BYTES = 90 * 10**6  # a row group is full at this size; the hub's viewer wants at most 100 MB
@@ -24,10 +23,13 @@ CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_l
 class HuggingFace:
     name = "hf"
     codec: str | None = None
+    code_language = "python"
+    media_type = "application/x-parquet"
+    sound_files = "data/{split}-*.parquet"
     how_to_load = 'from datasets import load_dataset\n\nspeech = load_dataset("THIS_FOLDER", split="train")'
 
     def write(self, dest: Store, plan: ExportPlan, shard: ExportShard, clips: Iterator[ExportClip]) -> list[Written]:
-        schema = with_features(plan.arrow_schema, plan.settings["sample_rate"] or SAMPLE_RATE)
+        schema = with_features(plan.arrow_schema, plan.sample_rate)
         name = f"data/{shard.split}-{shard.number:05d}-of-{shard.count:05d}.parquet"
         with dest.local_file(name) as path:
             with pq.ParquetWriter(path, schema, **writer_options(schema)) as writer:

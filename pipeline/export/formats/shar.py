@@ -18,6 +18,9 @@ from pipeline.storage.store import Store
 class Shar:
     name = "lhotse"
     codec: str | None = None
+    code_language = "python"
+    media_type = "application/x-tar"
+    sound_files = "{split}/recording.*.tar"
     how_to_load = 'from lhotse import CutSet\n\ncuts = CutSet.from_shar(in_dir="THIS_FOLDER/train")'
 
     def write(self, dest: Store, plan: ExportPlan, shard: ExportShard, clips: Iterator[ExportClip]) -> list[Written]:

@@ -24,6 +24,9 @@ for sample in webdataset.WebDataset(tars, shardshuffle=False).decode():  # `json
 class WebDataset:
     name = "webdataset"
     codec: str | None = None
+    code_language = "python"
+    media_type = "application/x-tar"
+    sound_files = "{folder}audio_*.tar"
     how_to_load = LOAD
 
     def write(self, dest: Store, plan: ExportPlan, shard: ExportShard, clips: Iterator[ExportClip]) -> list[Written]:
@@ -40,6 +43,7 @@ class WebDataset:
 
 class Nemo(WebDataset):
     name = "nemo"
+    code_language = "yaml"
     how_to_load = """# NeMo's data loader, in the YAML of a training run
 train_ds:
   use_lhotse: true
