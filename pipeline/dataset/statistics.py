@@ -2,18 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.dataset.columns import find_numbers
-from pipeline.shards.reader import query_part, read_columns
+from pipeline.shards.reader import query_parts, read_columns
 from pipeline.shards.writer import Commit
 from pipeline.storage.store import Store
 
 MAX_PARTS = 500  # that are read; of a larger output, evenly spread ones
-READS_AT_ONCE = 16
 MEASURES = {  # of the column `quality`, as far as they were measured
     "lufs": "loudness, LUFS",
     "snr_db": "signal to noise, dB",
@@ -45,17 +43,14 @@ def statistics(store: Store, commits: Sequence[Commit]) -> Statistics:
     found = Statistics(is_sample=numbers is not None)
     values: dict[str, list[np.ndarray]] = {}
     columns = ["voice", "language", "duration", "quality"]
-    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-        for table in pool.map(
-            lambda commit: query_part(store, commit, lambda file: read_columns(file, columns)), chosen
-        ):
-            found.clips += len(table)
-            for name, counts in (("language", found.languages), ("voice", found.voices)):
-                counts.update(value for value in table[name].to_pylist() if value is not None)
-            values.setdefault("duration, s", []).append(table["duration"].to_numpy())
-            for name, label in MEASURES.items():
-                if (measured := find_numbers(table, name)) is not None:
-                    values.setdefault(label, []).append(measured)
+    for table in query_parts(store, chosen, lambda file: read_columns(file, columns)):
+        found.clips += len(table)
+        for name, counts in (("language", found.languages), ("voice", found.voices)):
+            counts.update(value for value in table[name].to_pylist() if value is not None)
+        values.setdefault("duration, s", []).append(table["duration"].to_numpy())
+        for name, label in MEASURES.items():
+            if (measured := find_numbers(table, name)) is not None:
+                values.setdefault(label, []).append(measured)
     for label, arrays in values.items():
         joined = np.concatenate(arrays)
         if (finite := joined[np.isfinite(joined)]).size:

@@ -1,7 +1,6 @@
 """The numbers at the top of a report."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -10,14 +9,13 @@ from typing import Any
 from pipeline.report.scan import stable_rank
 from pipeline.shards.generations import not_taken, parts_with_failures
 from pipeline.shards.plan import Plan, run_file
-from pipeline.shards.reader import RowCounts, count_rows, query_part, read_columns
+from pipeline.shards.reader import RowCounts, count_rows, query_parts, read_columns
 from pipeline.shards.verify import status
 from pipeline.shards.writer import Commit
 from pipeline.spec import SAMPLE_RATE
 from pipeline.storage.store import Store
 
 PAUSE = timedelta(minutes=30)  # without a commit for longer, the run is taken to have been stopped
-READS_AT_ONCE = 16
 
 
 @dataclass
@@ -53,12 +51,11 @@ def summarize(store: Store, failed_shown: int) -> Summary:
     summary = Summary(found.plans, found.commits, count_rows(found.plans, found.commits))
     failing = list(parts_with_failures(store, found.plans, found.commits))
     parts = [commit for commit, _ in failing]
-    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-        tables = pool.map(lambda commit: query_part(store, commit, read_columns, "failures"), parts)
-        for table, (_, taken) in zip(tables, failing, strict=True):
-            rows = not_taken(table, taken).to_pylist()
-            summary.failures.update(row["error_type"] for row in rows)
-            summary.failed_rows = sorted([*summary.failed_rows, *rows], key=failure_rank)[:failed_shown]
+    tables = query_parts(store, parts, read_columns, "failures")
+    for table, (_, taken) in zip(tables, failing, strict=True):
+        rows = not_taken(table, taken).to_pylist()
+        summary.failures.update(row["error_type"] for row in rows)
+        summary.failed_rows = sorted([*summary.failed_rows, *rows], key=failure_rank)[:failed_shown]
     set_times(summary, store)
     return summary
 

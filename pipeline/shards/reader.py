@@ -3,7 +3,7 @@
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from pipeline.shards.writer import Commit, read_commit
 from pipeline.storage.store import Store
 
 T = TypeVar("T")
+READS_AT_ONCE = 16  # of small objects and of columns: most of the time is waiting for the store
 COMMIT_FILE = re.compile(r"part-(\d{5,})\.json")
 
 
@@ -34,7 +35,7 @@ def commits(store: Store) -> list[Commit]:
     Raises:
         ConfigError: a commit can't be read.
     """
-    with ThreadPoolExecutor(16) as pool:  # the objects are small, so most of the time is waiting for the store
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         return list(pool.map(lambda shard: read_commit(store, shard), sorted(committed_shards(store))))
 
 
@@ -133,6 +134,14 @@ def query_part(store: Store, commit: Commit, query: Callable[[pq.ParquetFile], T
         return store.read(name, read)
     except (FileNotFoundError, pa.ArrowException) as error:
         raise damaged(store, name, error) from error
+
+
+def query_parts(
+    store: Store, commits: Iterable[Commit], query: Callable[[pq.ParquetFile], T], kind: str = "data"
+) -> Iterator[T]:
+    """`query_part` of several parts at a time; yields the results in order."""
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        yield from pool.map(lambda commit: query_part(store, commit, query, kind), commits)
 
 
 def read_columns(parquet: pq.ParquetFile, columns: list[str] | None = None) -> pa.Table:
