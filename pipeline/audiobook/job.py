@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pipeline.audiobook.assemble import Result, assemble
 from pipeline.audiobook.config import AudiobookConfig
@@ -14,7 +13,7 @@ from pipeline.books.lexicon import Lexicon
 from pipeline.books.voices import Voices
 from pipeline.errors import redact
 from pipeline.log import log
-from pipeline.storage.store import Store
+from pipeline.storage.store import Store, absolute_url
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,7 @@ class Shelf:
 
 def open_output(output: str, config: AudiobookConfig) -> Store:
     """The folder of the results; a local path becomes absolute, since workers run elsewhere."""
-    local = output if "://" in output else str(Path(output).expanduser().resolve())
-    return Store(local, config.storage_options)
+    return Store(absolute_url(output), config.storage_options)
 
 
 def read_scripts(

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Address, LogFormat, Output, Storage, absolute, open_store
+from pipeline.cli.options import Address, LogFormat, Output, Storage, open_store
 from pipeline.errors import redact
+from pipeline.storage.store import absolute_url
 
 FORMAT_HELP = "hf, webdataset, nemo, ljspeech, audiofolder, lhotse or kaldi."
 
@@ -39,7 +40,7 @@ def export(
     from pipeline.export.settings import ExportSettings, parse_splits
 
     settings = ExportSettings(format, where, parse_splits(split), split_by, sample_rate, codec)
-    source, target = (open_store(absolute(url), storage) for url in (output, dest))
+    source, target = (open_store(absolute_url(url), storage) for url in (output, dest))
     result = run_export(source, target, settings, address)
     if not result.new_rows:
         print(f"{result.rows:,} clips, {megabytes(result.bytes)}, in {redact(dest)}: nothing to do")

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from pipeline.cli import exit_codes
-from pipeline.cli.options import Address, LogFormat, Output, Storage, absolute, open_store
+from pipeline.cli.options import Address, LogFormat, Output, Storage, open_store
 from pipeline.errors import redact
+from pipeline.storage.store import absolute_url
 
 
 def judge(
@@ -23,7 +24,7 @@ def judge(
     """Measure an output's clips, by the limits and judges of a config, into its folder quality; nothing is spoken."""
     from pipeline.judge.job import judge_output
 
-    parts = judge_output(open_store(absolute(output), storage), config, address)
+    parts = judge_output(open_store(absolute_url(output), storage), config, address)
     rows, rejected = (sum(getattr(part, name) for part in parts) for name in ("rows", "rejected"))
     print(f"judged {rows:,} rows: accepted {rows - rejected:,}, rejected {rejected:,}; in {redact(output)}/quality")
     if rejected:

@@ -84,8 +84,3 @@ def write_sound_file(path: Path, samples: "np.ndarray") -> None:
 
 def sound_format(path: Path) -> str:
     return path.suffix.lower().removeprefix(".")
-
-
-def absolute(url: str) -> str:
-    """A local path as an absolute one, since the workers' current directory may be another; URLs stay as they are."""
-    return url if "://" in url else str(Path(url).expanduser().resolve())

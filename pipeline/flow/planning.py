@@ -22,7 +22,7 @@ from pipeline.shards.generations import chains, failed_rows
 from pipeline.shards.plan import Plan, open_plans, refuse_changes, run_file, write_plan
 from pipeline.shards.reader import RowCounts
 from pipeline.shards.writer import Commit
-from pipeline.storage.store import Store
+from pipeline.storage.store import Store, absolute_url
 
 NOT_FOR_RETRIES = ("manifest", "output", "limit", "rows_per_shard")  # a retry reads its rows from the output
 
@@ -74,7 +74,7 @@ def tokenizer_hash(folder: Path, tokenizer: str | None) -> str:
 def absolute(config: RunConfig) -> RunConfig:
     """The config with absolute local paths, since the workers' current directory may be another."""
     local = {
-        key: str(Path(value).expanduser().resolve())
+        key: absolute_url(value)
         for key in ("model", "tokenizer", "output", "manifest")
         if (value := getattr(config, key))
         and "://" not in value

@@ -208,6 +208,11 @@ class Store:
         return str(temporary)
 
 
+def absolute_url(url: str) -> str:
+    """A local path as an absolute one, since the workers' current directory may be another; URLs stay as they are."""
+    return url if "://" in url else str(Path(url).expanduser().resolve())
+
+
 def written_at(info: dict[str, Any]) -> datetime | None:
     """The time in an fsspec listing; each file system has a key and a type of its own for it."""
     keys = ("mtime", "LastModified", "last_modified", "updated", "created")
