@@ -32,7 +32,7 @@ def generate(
     changes: Changes = None,
     address: Address = None,
     budget_hours: Annotated[
-        float | None, typer.Option(min=0, help="Stop in order after so many hours; run again to go on.")
+        float | None, typer.Option(min=0, help="Stop cleanly after this many hours; run again to go on.")
     ] = None,
     log_format: LogFormat = None,
 ) -> None:

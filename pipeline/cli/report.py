@@ -13,7 +13,7 @@ def report(
     target: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="The page: a path or URL.")
     ] = "report.html",
-    clips: Annotated[int, typer.Option(min=1, max=5000, help="At most so many clips.")] = 200,
+    clips: Annotated[int, typer.Option(min=1, max=5000, help="At most this many clips.")] = 200,
     storage: Storage = None,
     address: Address = None,
     log_format: LogFormat = None,

@@ -64,7 +64,7 @@ def clips_of(
         columns: of the export, in order; a part that an older release wrote may lack some, which are null then.
 
     Raises:
-        ConfigError: a part is missing, is not what was committed, or has no longer the rows that were planned.
+        ConfigError: a part is missing, is not what was committed, or no longer has the rows that were planned.
     """
     split = settings.split_names.index(shard.split)
     table, chosen, part = None, np.zeros(0, np.int64), -1

@@ -37,7 +37,7 @@ def push(folder: Path, repo_id: str, private: bool = False) -> str:
     card = (folder / CARD).read_text(encoding="utf-8").replace("THIS_FOLDER", repo_id)
     log.info(f"uploading {plan.rows:,} clips to {url}")
     try:
-        ignored = [f"{FOLDER}/**", CARD]  # the card goes last: until then, the repository shows no half a dataset
+        ignored = [f"{FOLDER}/**", CARD]  # the card goes last: until then, nobody takes the repository for complete
         api.upload_folder(
             repo_id=repo_id,
             repo_type="dataset",
@@ -64,7 +64,7 @@ def finished_export(folder: Path) -> ExportPlan:
     store = Store(str(folder.absolute()))
     plan = open_export(store)
     if plan is None:
-        raise ConfigError(f"{folder}: is no export; make one: barkery export OUTPUT hf {folder}")
+        raise ConfigError(f"{folder}: is not an export; make one: barkery export OUTPUT hf {folder}")
     if not store.exists(DONE):
         raise ConfigError(f"{folder}: this export is not complete; run its `barkery export` again")
     return plan

@@ -84,7 +84,7 @@ def reproduce(store: Store, rows: Sequence[FoundRow], model: str | None = None) 
 
 
 def environment_differences(store: Store, commit: Commit, gpus: dict[str, str | None]) -> list[str]:
-    """What this process's environment has in another way than the recorded one of each stage; stages together."""
+    """How this process's environment differs from the recorded one of each stage; equal lines of stages are joined."""
     if not commit.environments:
         return ["the environment was not recorded (made by barkery 0.1.0)"]
     lines: dict[str, list[str]] = {}

@@ -46,7 +46,7 @@ def replay(store: Store, plan: Plan, rows: Sequence[FoundRow], model: str | None
 
 
 def recorded_context(store: Store, plan: Plan, model: str | None) -> ActorContext:
-    """The settings and the model of a plan; raises ConfigError where they can't be had."""
+    """The settings and the model of a plan; raises ConfigError if they are not available."""
     config = recorded_config(store, plan, model)
     try:
         info = ModelInfo.check(config)

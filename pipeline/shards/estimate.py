@@ -19,7 +19,7 @@ class Estimate:
     split_rows: int  # that need more than one Bark pass
     failing_rows: int  # before anything is spoken
     audio_s: float
-    audio_low_s: float  # nine times of ten it is between these two
+    audio_low_s: float  # nine times out of ten it is between these two
     audio_high_s: float
     shards: int
     sampled_rows: int  # that were looked at; fewer than `rows` where the numbers are projections

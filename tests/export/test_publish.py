@@ -78,7 +78,7 @@ def test_push_that_the_hub_refuses_is_one_line(finished_output: Path, tmp_path: 
 def test_only_finished_exports_are_pushed(
     finished_output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match="is no export; make one: barkery export OUTPUT hf"):
+    with pytest.raises(ConfigError, match="is not an export; make one: barkery export OUTPUT hf"):
         push.push(finished_output, "me/speech")
     dest = make(finished_output, tmp_path / "folder", "audiofolder")
     monkeypatch.setattr(push, "MAX_FILES", 20)
