@@ -13,6 +13,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -45,7 +46,7 @@ from pipeline.export.settings import ExportSettings
 from pipeline.flow.tasks import run_tasks
 from pipeline.log import fields, log
 from pipeline.shards.plan import Plan, plans_of
-from pipeline.shards.reader import RowCounts, commits, count_rows, query_part
+from pipeline.shards.reader import READS_AT_ONCE, RowCounts, commits, count_rows, query_part
 from pipeline.shards.writer import Commit
 from pipeline.spec import SAMPLE_RATE
 from pipeline.storage.store import Store
@@ -242,8 +243,10 @@ def write_shard(
 
 def read_sizes(dest: Store) -> Iterator[int]:
     """Bytes of all committed shards."""
-    for name in dest.names(f"{FOLDER}/commits"):
-        yield sum(file["bytes"] for file in json.loads(dest.get(f"{FOLDER}/commits/{name}"))["files"])
+    names = [f"{FOLDER}/commits/{name}" for name in dest.names(f"{FOLDER}/commits")]
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        for content in pool.map(dest.get, names):
+            yield sum(file["bytes"] for file in json.loads(content)["files"])
 
 
 def finish(source: Store, dest: Store, plan: ExportPlan, result: ExportResult) -> None:
