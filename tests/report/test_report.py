@@ -227,7 +227,8 @@ def test_browser_plays_filters_and_marks(browser_page: Any) -> None:
     assert page.locator("article").count() == 0
     page.fill("#search", "")
     page.select_option("#reason", "failed")
-    assert page.locator("article").count() == 1 and "no words" in page.locator("article").inner_text()
+    assert page.locator("article").count() == 1
+    page.wait_for_function("() => document.querySelector('article').innerText.includes('no words')")  # once it is drawn
     page.select_option("#reason", "")
     page.select_option("#sort", "-duration")
     durations = [
