@@ -1,6 +1,7 @@
 """`pipeline.read`: an output as a table and as clips, in Python and in a notebook."""
 
 import gc
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,11 @@ def test_clips_are_read_lazily(output: Path, monkeypatch: pytest.MonkeyPatch) ->
     clips = speech.clips()
     assert not read
     next(clips)
+    for _ in range(100):  # the other parts are read in threads
+        if len(read) >= 4:
+            break
+        time.sleep(0.1)
+    time.sleep(0.2)
     assert len(read) == 4  # parts that are read at the same time; the output has five
     del clips
     gc.collect()
